@@ -1,0 +1,26 @@
+# Warnings are errors, in both compilers; hardening follows the OpenSSF compiler options guide.
+add_compile_definitions(_GNU_SOURCE MAYFLY_VERSION="${PROJECT_VERSION}")
+include_directories(${CMAKE_SOURCE_DIR})
+add_compile_options(-Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes
+  -Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wvla -Wundef -Wcast-qual
+  -Wno-unused-parameter -Wimplicit-fallthrough -fno-common -fno-strict-aliasing
+  -fno-delete-null-pointer-checks)
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-Wduplicated-cond -Wlogical-op -Wtrampolines)
+endif()
+if(MAYFLY_FAULTS)
+  add_compile_definitions(MAYFLY_FAULTS=1)
+endif()
+if(MAYFLY_SANITIZE)
+  add_compile_options(-fsanitize=${MAYFLY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${MAYFLY_SANITIZE})
+  add_compile_definitions(MAYFLY_SANITIZED=1)
+endif()
+if(MAYFLY_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(MAYFLY_HARDEN)
+  add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
+    -fcf-protection=full -ftrivial-auto-var-init=zero -fPIE)
+  add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen -Wl,--as-needed)
+endif()

@@ -1,0 +1,36 @@
+# A room is a folder and a static library; what it links is what it may include (tests/layering).
+function(mayfly_room name)
+  cmake_parse_arguments(R "" "" "SOURCES;LINK" ${ARGN})
+  if(NOT R_SOURCES)
+    file(GLOB R_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.c)
+  endif()
+  add_library(room_${name} STATIC ${R_SOURCES})
+  target_link_libraries(room_${name} PUBLIC ${R_LINK} Threads::Threads)
+endfunction()
+
+mayfly_room(base LINK PkgConfig::OPENSSL PkgConfig::JANSSON PkgConfig::CYAML PkgConfig::SECCOMP)
+mayfly_room(hsm LINK room_base PkgConfig::LIBP11 PkgConfig::P11KIT ${CMAKE_DL_LIBS})
+mayfly_room(tlog LINK room_base)
+mayfly_room(attest LINK room_base)
+# ca is two libraries: how others ask the signer, and the signer itself.
+file(GLOB CA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ca/*.c)
+set(CA_CLIENT_SOURCES ${CMAKE_SOURCE_DIR}/ca/client.c ${CMAKE_SOURCE_DIR}/ca/msg.c
+  ${CMAKE_SOURCE_DIR}/ca/bundle.c)
+list(REMOVE_ITEM CA_SOURCES ${CA_CLIENT_SOURCES})
+mayfly_room(ca_client SOURCES ${CA_CLIENT_SOURCES} LINK room_base)
+mayfly_room(ca SOURCES ${CA_SOURCES} LINK room_ca_client room_hsm room_tlog room_base)
+mayfly_room(ra LINK room_ca_client room_attest room_base PkgConfig::SQLITE)
+mayfly_room(api LINK room_ra room_tlog room_base PkgConfig::MHD PkgConfig::GNUTLS)
+mayfly_room(agent LINK room_attest room_tlog room_base PkgConfig::CURL)
+
+function(mayfly_program name)
+  cmake_parse_arguments(P "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${P_SOURCES})
+  target_link_libraries(${name} PRIVATE ${P_LINK})
+endfunction()
+file(GLOB MAYFLYD_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayflyd*.c)
+file(GLOB MAYFLY_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayfly.c ${CMAKE_SOURCE_DIR}/cmd/cli_*.c
+  ${CMAKE_SOURCE_DIR}/cmd/args.c)
+mayfly_program(mayflyd SOURCES ${MAYFLYD_SOURCES} LINK room_api room_ra room_ca)
+mayfly_program(mayfly SOURCES ${MAYFLY_SOURCES} LINK room_ca room_tlog PkgConfig::CURL)
+mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_agent)
