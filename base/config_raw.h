@@ -1,0 +1,71 @@
+/* The configuration file as it stands, before rules and defaults: what libcyaml's schema yields,
+ * and where in the file each value stood. Private to config*.c.
+ * Absent values are NULL.
+ */
+#ifndef BASE_CONFIG_RAW_H
+#define BASE_CONFIG_RAW_H
+#include "base/config.h"
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_MAX 65536    /* bytes of a file */
+#define CONFIG_LIST_MAX 64  /* entries of a list */
+#define CONFIG_STRING_MAX 4095
+
+struct config_raw {
+    char *trust_domain, *listen, *external_url;
+    char **names;
+    unsigned names_count;
+    struct {
+        char *uri, *module, *softhsm_conf;
+        struct {
+            char *file, *credential;
+            uint32_t *fd;
+        } pin;
+        uint32_t *call_timeout_ms, *threads;
+    } token;
+    struct {
+        char *dir, *origin;
+        uint32_t *number;
+    } log;
+    struct {
+        char *dir;
+        uint32_t *default_lifetime, *max_lifetime, *rate;
+        char **permitted_dns;
+        unsigned permitted_dns_count;
+    } ca;
+    struct {
+        char *path;
+    } store;
+    struct {
+        uint32_t *lifetime, *token_lifetime;
+    } session;
+    struct {
+        char *signer_user, *frontend_user, *dir;
+    } run;
+    struct {
+        uint32_t *threads, *max_connections, *issue_timeout_ms;
+    } frontend;
+    struct {
+        char *level, *format;
+    } logging;
+};
+
+struct config_file; /* the file's structure, for line numbers */
+struct config_file *config_file_parse(const char *yaml, size_t len, struct err *e);
+void config_file_free(struct config_file *f);
+/* Line of a value named as "token.threads", counted from 1; 0 when it is not in the file. */
+size_t config_file_line(struct config_file *f, const char *name);
+
+/* Rule "config-schema": unknown keys, wrong types, missing values, with the line. */
+struct config_raw *config_raw_parse(const char *yaml, size_t len, struct config_file *f, struct err *e);
+void config_raw_free(struct config_raw *raw);
+
+#define SIGNER_SOCKET "signer.sock"
+#define ADMIN_SOCKET "admin.sock"
+/* Checks every value, fills every default (config_rules.c). On failure c may be part filled. */
+int config_fill(struct config *c, const struct config_raw *raw, struct config_file *file,
+                const char *dir, struct err *e);
+#endif

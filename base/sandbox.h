@@ -1,0 +1,29 @@
+/* Confinement: open what you need, jail, then read the first byte of input.
+ * sandbox_drop changes user (when root); sandbox_enter sets no_new_privs, non-dumpable, Landlock
+ * (where the kernel has it) and seccomp (allow list for the role; violation kills the process).
+ * Both log what was applied; a kernel without Landlock is a warning, seccomp failing is an error.
+ */
+#ifndef BASE_SANDBOX_H
+#define BASE_SANDBOX_H
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum sandbox_role { SANDBOX_SIGNER, SANDBOX_FRONTEND };
+
+struct sandbox_path {
+    const char *path; /* file or folder beneath which access is allowed */
+    bool write;
+    bool optional;    /* absent is fine */
+};
+/* All ids, no supplementary groups but gid. Not root: 0 when these are the ids already. The kernel
+ * forgets PR_SET_PDEATHSIG here. */
+int sandbox_drop(uid_t uid, gid_t gid, struct err *e);
+/* Both roles: files below `paths` (and what libc reads: its libraries, time zones, /proc/self,
+ * /dev/null), no new process, AF_UNIX. Frontend: TCP and UDP besides. To be called before the
+ * process has a second thread (else rule "sandbox-threads"), after PR_SET_PDEATHSIG (prctl is
+ * closed afterwards) and after the last fork. Builds with a sanitizer get no_new_privs only. */
+int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size_t n, struct err *e);
+
+#endif

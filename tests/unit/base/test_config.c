@@ -1,0 +1,282 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include "base/config.h"
+#include "base/fileio.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TD "trust_domain: example.org\n"
+
+static struct config *parse(const char *yaml)
+{
+    struct err e;
+    struct config *c = config_parse(yaml, strlen(yaml), "/srv/mayfly/", &e);
+    if (!c)
+        fail_msg("refused: %s\n%s", e.msg, yaml);
+    return c;
+}
+
+/* Refused by this rule, and the message names this line (0: any). */
+static void refused(const char *yaml, const char *rule, unsigned line)
+{
+    struct err e;
+    char want[32];
+    err_clear(&e);
+    struct config *c = config_parse(yaml, strlen(yaml), "/srv/mayfly", &e);
+    if (c)
+        fail_msg("accepted:\n%s", yaml);
+    assert_int_equal(e.code, ERR_CONFIG);
+    snprintf(want, sizeof want, "line %u: ", line);
+    if (strcmp(e.rule, rule) != 0 || (line && !strstr(e.msg, want)))
+        fail_msg("%s: %s; expected %s at line %u for\n%s", e.rule, e.msg, rule, line, yaml);
+}
+
+static void test_defaults(void **state)
+{
+    struct config *c = parse(TD);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    assert_string_equal(c->dir, "/srv/mayfly");
+    assert_string_equal(c->trust_domain, "example.org");
+    assert_string_equal(c->listen_host, "127.0.0.1");
+    assert_int_equal(c->listen_port, 8443);
+    assert_int_equal(c->names_count, 2);
+    assert_string_equal(c->names[0], "localhost");
+    assert_string_equal(c->names[1], "127.0.0.1");
+    assert_string_equal(c->external_url, "https://localhost:8443");
+    assert_string_equal(c->token.uri, "pkcs11:token=mayfly");
+    assert_string_equal(c->token.module, "/usr/lib/softhsm/libsofthsm2.so");
+    assert_null(c->token.softhsm_conf);
+    assert_null(c->token.pin_file);
+    assert_null(c->token.pin_credential);
+    assert_int_equal(c->token.pin_fd, -1);
+    assert_int_equal(c->token.call_timeout_ms, 10000);
+    assert_int_equal(c->token.threads, cores);
+    assert_string_equal(c->log.dir, "/srv/mayfly/log");
+    assert_string_equal(c->log.origin, "example.org/log1");
+    assert_int_equal(c->log.number, 1);
+    assert_string_equal(c->ca.dir, "/srv/mayfly/ca");
+    assert_int_equal(c->ca.default_lifetime, 300);
+    assert_int_equal(c->ca.max_lifetime, 3600);
+    assert_int_equal(c->ca.rate, 0);
+    assert_int_equal(c->ca.permitted_dns_count, 1);
+    assert_string_equal(c->ca.permitted_dns[0], "example.org");
+    assert_string_equal(c->store_path, "/srv/mayfly/store/mayfly.db");
+    assert_int_equal(c->session_lifetime, 3600);
+    assert_int_equal(c->token_lifetime, 3600);
+    assert_string_equal(c->signer_user, "");
+    assert_string_equal(c->frontend_user, "");
+    assert_string_equal(c->run_dir, "/srv/mayfly/run");
+    assert_int_equal(c->frontend_threads, cores);
+    assert_int_equal(c->max_connections, 4096);
+    assert_int_equal(c->issue_timeout_ms, 10000);
+    assert_int_equal(c->log_level, LOG_INFO);
+    assert_int_equal(c->log_format, LOG_AUTO);
+    char path[4096];
+    config_signer_socket(c, path, sizeof path);
+    assert_string_equal(path, "/srv/mayfly/run/signer.sock");
+    config_admin_socket(c, path, sizeof path);
+    assert_string_equal(path, "/srv/mayfly/run/admin.sock");
+    config_free(c);
+    config_free(NULL);
+}
+
+static void test_everything(void **state)
+{
+    struct config *c = parse(
+        "# a comment\n"
+        "trust_domain: td_1.example.org\n"
+        "listen: \"[::1]:9443\"\n"
+        "names: [\"2001:db8::1\", ca.example.org]\n"
+        "token:\n"
+        "  uri: \"pkcs11:token=t;object=x?module-name=a&module-path=/opt/hsm%20lib/softhsm.so\"\n"
+        "  softhsm_conf: /etc/softhsm2.conf\n"
+        "  pin: {file: secret/pin}\n"
+        "  call_timeout_ms: 500\n"
+        "  threads: 7\n"
+        "log: {dir: /var/log1, origin: log.example.org/x, number: 65535}\n"
+        "ca: {dir: pub, default_lifetime: 60, max_lifetime: 120, permitted_dns: [a.org, b.org], rate: 50}\n"
+        "store: {path: s.db}\n"
+        "session: {lifetime: 600, token_lifetime: 60}\n"
+        "run: {signer_user: \"101:102\", frontend_user: mayfly-web, dir: /run/mayfly}\n"
+        "frontend: {threads: 3, max_connections: 10, issue_timeout_ms: 250}\n"
+        "logging: {level: debug, format: json}\n");
+    assert_string_equal(c->trust_domain, "td_1.example.org");
+    assert_string_equal(c->listen_host, "::1");
+    assert_int_equal(c->listen_port, 9443);
+    assert_string_equal(c->external_url, "https://[2001:db8::1]:9443");
+    assert_string_equal(c->token.module, "/opt/hsm lib/softhsm.so");
+    assert_string_equal(c->token.softhsm_conf, "/etc/softhsm2.conf");
+    assert_string_equal(c->token.pin_file, "/srv/mayfly/secret/pin");
+    assert_int_equal(c->token.call_timeout_ms, 500);
+    assert_int_equal(c->token.threads, 7);
+    assert_string_equal(c->log.dir, "/var/log1");
+    assert_string_equal(c->log.origin, "log.example.org/x");
+    assert_int_equal(c->log.number, 65535);
+    assert_int_equal(c->ca.permitted_dns_count, 2);
+    assert_string_equal(c->ca.permitted_dns[1], "b.org");
+    assert_int_equal(c->ca.rate, 50);
+    assert_string_equal(c->signer_user, "101:102");
+    assert_string_equal(c->frontend_user, "mayfly-web");
+    assert_string_equal(c->run_dir, "/run/mayfly");
+    assert_int_equal(c->frontend_threads, 3);
+    assert_int_equal(c->log_level, LOG_DEBUG);
+    assert_int_equal(c->log_format, LOG_JSON);
+    config_free(c);
+
+    c = parse("trust_domain: a_b\nexternal_url: https://ca.example.org/mayfly//\nca: {max_lifetime: 60}\n"
+              "token: {pin: {credential: pin}}\n");
+    assert_string_equal(c->external_url, "https://ca.example.org/mayfly");
+    assert_int_equal(c->ca.default_lifetime, 60);
+    assert_int_equal(c->ca.permitted_dns_count, 0); /* no DNS name */
+    assert_string_equal(c->token.pin_credential, "pin");
+    config_free(c);
+    c = parse(TD "ca: {permitted_dns: []}\ntoken: {pin: {fd: 3}}\n");
+    assert_int_equal(c->ca.permitted_dns_count, 0);
+    assert_int_equal(c->token.pin_fd, 3);
+    config_free(c);
+}
+
+static void test_syntax(void **state)
+{
+    refused("", "config-syntax", 1);
+    refused("[]", "config-syntax", 1);
+    refused("just text", "config-syntax", 1);
+    refused(TD "names: [a\nlog: {}\n", "config-syntax", 0);
+    refused(TD "\tx: 1\n", "config-syntax", 2);
+    refused(TD "---\nfoo: 1\n", "config-syntax", 2);
+    refused(TD "external_url: \"a\\0b\"\n", "config-syntax", 2);
+    refused(TD "foo: 1\n", "config-schema", 2);
+    refused(TD "\n\ntoken:\n  uri: \"pkcs11:\"\n  threadz: 1\n", "config-schema", 6);
+    refused(TD "token: {pin: {value: 1234}}\n", "config-schema", 2);
+    refused(TD TD, "config-schema", 2);
+    refused("listen: 127.0.0.1:1\n", "config-schema", 1);
+    refused("trust_domain: [a]\n", "config-schema", 1);
+    refused(TD "ca: {rate: many}\n", "config-schema", 2);
+    refused(TD "ca: {rate: -1}\n", "config-schema", 2);
+    refused(TD "ca: {rate: 4294967296}\n", "config-schema", 2);
+    refused(TD "log: 7\n", "config-schema", 2);
+    refused(TD "names: localhost\n", "config-schema", 2);
+    refused("trust_domain: &t example.org\nlisten: *t\n", "config-schema", 2);
+    struct err e;
+    char *big = malloc(70000);
+    memset(big, '#', 70000);
+    assert_null(config_parse(big, 70000, "/", &e));
+    assert_string_equal(e.rule, "config-size");
+    free(big);
+}
+
+static void test_rules(void **state)
+{
+    static const struct {
+        const char *line, *rule;
+    } bad[] = {
+        {"listen: localhost:8443", "config-listen"},
+        {"listen: 127.0.0.1", "config-listen"},
+        {"listen: :8443", "config-listen"},
+        {"listen: 127.0.0.1:0", "config-listen"},
+        {"listen: 127.0.0.1:65536", "config-listen"},
+        {"listen: 127.0.0.1:80x", "config-listen"},
+        {"listen: 127.0.0.1:+80", "config-listen"},
+        {"listen: \"::1:8443\"", "config-listen"},
+        {"listen: \"[127.0.0.1]:8443\"", "config-listen"},
+        {"listen: \"[]:8443\"", "config-listen"},
+        {"names: []", "config-names"},
+        {"names: [UPPER.example.org]", "config-names"},
+        {"names: [\"*.example.org\"]", "config-names"},
+        {"names: [\"\"]", "config-names"},
+        {"external_url: http://example.org", "config-url"},
+        {"external_url: https://", "config-url"},
+        {"external_url: https:///x", "config-url"},
+        {"external_url: https://u@example.org", "config-url"},
+        {"external_url: \"https://example.org/?a\"", "config-url"},
+        {"external_url: \"https://example .org\"", "config-url"},
+        {"token: {uri: \"softhsm\"}", "config-token"},
+        {"token: {uri: \"pkcs11:token=a?pin-value=1234\"}", "config-pin"},
+        {"token: {uri: \"pkcs11:token=a?pin-source=/x\"}", "config-pin"},
+        {"token: {uri: \"pkcs11:token=a?module-path=/a.so\", module: /b.so}", "config-token"},
+        {"token: {uri: \"pkcs11:token=a?module-path=/a%2\"}", "config-token"},
+        {"token: {module: \"\"}", "config-path"},
+        {"token: {module: /opt/other.so, softhsm_conf: x}", "config-token"},
+        {"token: {pin: {file: a, fd: 3}}", "config-pin"},
+        {"token: {pin: {fd: 2}}", "config-pin"},
+        {"token: {pin: {credential: ../x}}", "config-pin"},
+        {"token: {pin: {file: \"\"}}", "config-path"},
+        {"token: {threads: 257}", "config-range"},
+        {"token: {call_timeout_ms: 0}", "config-range"},
+        {"log: {number: 0}", "config-range"},
+        {"log: {number: 65536}", "config-range"},
+        {"log: {origin: \"a b\"}", "config-log"},
+        {"log: {origin: \"a+b\"}", "config-log"},
+        {"log: {origin: \"\"}", "config-log"},
+        {"ca: {max_lifetime: 3601}", "config-range"},
+        {"ca: {default_lifetime: 0}", "config-range"},
+        {"ca: {default_lifetime: 400, max_lifetime: 300}", "config-range"},
+        {"ca: {permitted_dns: [\"*.a.org\"]}", "config-dns"},
+        {"ca: {permitted_dns: [\"a..org\"]}", "config-dns"},
+        {"session: {lifetime: 1}", "config-range"},
+        {"run: {signer_user: \"a b\"}", "config-user"},
+        {"run: {signer_user: \"12:\"}", "config-user"},
+        {"run: {signer_user: \"-x\"}", "config-user"},
+        {"run: {signer_user: x, frontend_user: x}", "config-user"},
+        {"frontend: {max_connections: 0}", "config-range"},
+        {"logging: {level: loud}", "config-word"},
+        {"logging: {format: xml}", "config-word"},
+    };
+    char yaml[400];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(yaml, sizeof yaml, "%s\n%s\n", TD, bad[i].line);
+        refused(yaml, bad[i].rule, 3);
+    }
+    refused("trust_domain: Example.org\n", "config-trust-domain", 1);
+    refused("trust_domain: \"\"\n", "config-trust-domain", 1);
+    refused("trust_domain: spiffe://example.org\n", "config-trust-domain", 1);
+    char deep[300];
+    memset(deep, 0, sizeof deep);
+    snprintf(deep, sizeof deep, TD "run: {dir: /%0120d}\n", 0);
+    refused(deep, "config-path", 2);
+}
+
+static void test_load(void **state)
+{
+    char dir[] = "/tmp/mayfly-config-XXXXXX", file[64], elsewhere[64];
+    struct err e;
+    assert_non_null(mkdtemp(dir));
+    snprintf(file, sizeof file, "%s/mayfly.yaml", dir);
+    snprintf(elsewhere, sizeof elsewhere, "%s/other.yaml", dir);
+    assert_null(config_load(dir, &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_null(config_load("/nonexistent/x/mayfly.yaml", &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_int_equal(file_write_atomic(file, TD, strlen(TD), 0644, false, &e), 0);
+    for (int i = 0; i < 2; i++) {
+        struct config *c = config_load(i ? file : dir, &e);
+        assert_non_null(c);
+        assert_string_equal(c->dir, dir);
+        config_free(c);
+    }
+    assert_int_equal(file_write_atomic(elsewhere, TD "x: 1\n", strlen(TD "x: 1\n"), 0644, false, &e), 0);
+    assert_null(config_load(elsewhere, &e));
+    assert_non_null(strstr(e.msg, "other.yaml: line 2: "));
+    unlink(file);
+    assert_int_equal(file_write_atomic(file, "", 0, 0644, false, &e), 0);
+    assert_null(config_load(dir, &e));
+    assert_string_equal(e.rule, "config-syntax");
+    unlink(file);
+    unlink(elsewhere);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_syntax),   cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_load),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
