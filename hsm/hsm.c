@@ -1,0 +1,95 @@
+/* Open and close, in order. */
+#include "hsm/internal.h"
+#include <stdlib.h>
+
+#define TIMEOUT_DEFAULT_MS 5000
+
+/* libp11 waits for ever when no session can be opened; so see first whether one can. */
+static int session_probe(struct hsm *h, struct err *e)
+{
+    CK_SESSION_HANDLE s;
+    CK_RV rv = h->module.f->C_OpenSession(h->slot, CKF_SERIAL_SESSION, NULL, NULL, &s);
+    if (rv != CKR_OK)
+        return hsm_fail(e, "hsm-sessions", rv, "opening a first session");
+    h->module.f->C_CloseSession(s);
+    return 0;
+}
+
+static int open_steps(struct hsm *h, const struct hsm_options *o, struct err *e)
+{
+    /* 1. Which token, through which module. */
+    struct hsm_uri u;
+    if (hsm_uri_parse(&u, o->uri, e))
+        return -1;
+    const char *module = u.has & 1u << HSM_URI_MODULE_PATH ? u.module_path : o->module;
+
+    /* 2. From here on calls are made that may hang. */
+    if (hsm_watchdog_start(&h->dog, 1 + o->sessions, e))
+        return -1;
+
+    /* 3. Load, find the token. */
+    hsm_slow_begin(h, "loading the module");
+    if (hsm_module_load(&h->module, module, e) == 0)
+        h->token = hsm_token_open(module, &u, e);
+    hsm_slow_end(h);
+    if (!h->token)
+        return -1;
+    h->slot = hsm_token_slot(h->token);
+    hsm_token_describe(h->token, h->name, sizeof(h->name));
+
+    /* 4. Log in: one try. */
+    hsm_slow_begin(h, "C_Login");
+    int rc = session_probe(h, e) || hsm_token_login(h->token, o->pin, e) ? -1 : 0;
+    hsm_slow_end(h);
+    if (rc != 0)
+        return -1;
+
+    /* 5. Our own sessions. */
+    return hsm_pool_open(h, o->sessions, e);
+}
+
+int hsm_open(struct hsm **out, const struct hsm_options *o, struct err *e)
+{
+    *out = NULL;
+    if (o->sessions == 0 || o->sessions > HSM_SESSIONS_MAX)
+        return err_set(e, ERR_CONFIG, "hsm-sessions",
+                       "%u sessions are asked for; 1 to %d are possible, best one a core", o->sessions,
+                       HSM_SESSIONS_MAX);
+    struct hsm *h = calloc(1, sizeof(*h));
+    if (!h)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory");
+    h->call_timeout_ms = o->call_timeout_ms ? o->call_timeout_ms : TIMEOUT_DEFAULT_MS;
+    if (open_steps(h, o, e)) {
+        hsm_close(h);
+        return -1;
+    }
+    *out = h;
+    return 0;
+}
+
+/* C_Finalize comes before OpenSSL's own clean-up (SoftHSMv2 #780), and the watchdog goes last: a
+ * close that hangs ends the process too. */
+void hsm_close(struct hsm *h)
+{
+    if (!h)
+        return;
+    hsm_pool_close(h);
+    if (h->token) {
+        hsm_slow_begin(h, "C_Finalize");
+        hsm_token_close(h->token);
+        hsm_slow_end(h);
+    }
+    hsm_module_unload(&h->module);
+    hsm_watchdog_stop(&h->dog);
+    free(h);
+}
+
+const char *hsm_token_name(const struct hsm *h)
+{
+    return h->name;
+}
+
+uint64_t hsm_sign_count(const struct hsm *h)
+{
+    return atomic_load_explicit(&h->signs, memory_order_relaxed);
+}
