@@ -1,0 +1,172 @@
+/* One shot, as numbered steps: trust, evidence, order, verification, files. Nothing is written
+ * unless everything before it was good. */
+#include "agent/internal.h"
+#include "base/clock.h"
+#include "base/secmem.h"
+#include "base/spiffe.h"
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+struct fetch { /* of one run */
+    const struct agent_fetch *want;
+    struct agent_trust trust;
+    struct secret token;          /* 32 bytes; empty when x509pop */
+    struct acme_identity present; /* x509pop: what out_dir holds */
+};
+
+/* --- evidence
+ * ------------------------------------------------------------------------------------------ */
+
+static int token_evidence(void *arg, const uint8_t digest[32], struct buf *out, struct err *e)
+{
+    struct fetch *f = arg;
+    return attest_join_token_collect(out, f->token.p, digest, e);
+}
+
+static int svid_evidence(void *arg, const uint8_t digest[32], struct buf *out, struct err *e)
+{
+    struct fetch *f = arg;
+    STACK_OF(X509) * list;
+    struct buf der;
+    struct bytes chain[CHAIN_CERTS_MAX];
+    size_t ends[CHAIN_CERTS_MAX], n = 0;
+    if (x509_from_pem(&list, f->present.chain_pem.p, f->present.chain_pem.len, CHAIN_CERTS_MAX, e) <
+        0)
+        return -1;
+    int rc = 0;
+    buf_init(&der, CHAIN_PEM_MAX);
+    for (int i = 0; i < sk_X509_num(list) && rc == 0; i++) {
+        rc = x509_to_der(&der, sk_X509_value(list, i), e);
+        ends[n++] = der.len;
+    }
+    sk_X509_pop_free(list, X509_free);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        size_t start = i ? ends[i - 1] : 0;
+        chain[i] = (struct bytes){der.p + start, ends[i] - start};
+    }
+    if (rc == 0)
+        rc = attest_x509pop_collect(out, chain, n, f->present.key, digest, e);
+    buf_free(&der);
+    return rc;
+}
+
+/* --- step 1: whom to trust, and what to prove with
+ * --------------------------------------------------------- */
+
+static int start_with_token(struct fetch *f, struct err *e)
+{
+    uint8_t anchor[32];
+    if (secret_new(&f->token, 32, e) < 0)
+        return -1;
+    f->token.len = 32;
+    if (join_token_parse(f->want->token, strlen(f->want->token), f->token.p, anchor, e) < 0)
+        return -1;
+    if (f->want->trust_bundle && agent_trust_from_file(&f->trust, f->want->trust_bundle, e) < 0)
+        return -1;
+    return agent_trust_pin(&f->trust, anchor, e);
+}
+
+static int64_t chain_not_after(const struct buf *pem)
+{
+    STACK_OF(X509) * list;
+    struct err ignored;
+    if (x509_from_pem(&list, pem->p, pem->len, CHAIN_CERTS_MAX, &ignored) < 0)
+        return -1;
+    int64_t t = x509_time(X509_get0_notAfter(sk_X509_value(list, 0)));
+    sk_X509_pop_free(list, X509_free);
+    return t;
+}
+
+static int start_with_svid(struct fetch *f, struct err *e)
+{
+    char path[PATH_MAX], when[21];
+    const char *dir = f->want->out_dir;
+    if (agent_read_files(dir, &f->present, e) < 0)
+        return err_wrap(e,
+                        "no --token was given (the first time needs one: mayfly token create), and "
+                        "%s holds no identity to prove "
+                        "itself with",
+                        dir);
+    int64_t until = chain_not_after(&f->present.chain_pem);
+    if (until <= clock_wall()) {
+        clock_rfc3339(when, until);
+        return err_set(e, ERR_NOT_FOUND, "svid-expired",
+                       "no --token was given, and the SVID in %s expired at %s: get a new join "
+                       "token (mayfly token "
+                       "create) and give it with --token-file",
+                       dir, when);
+    }
+    if (f->want->trust_bundle)
+        return agent_trust_from_file(&f->trust, f->want->trust_bundle, e);
+    if (snprintf(path, sizeof path, "%s/bundle.pem", dir) >= (int)sizeof path)
+        return err_set(e, ERR_CONFIG, "out-dir", "the folder's name is too long");
+    return agent_trust_from_file(&f->trust, path, e);
+}
+
+/* --- when the token is refused
+ * -------------------------------------------------------------------------- */
+
+/* The leaf of these files is an unexpired certificate of the ID asked for. */
+static bool still_valid(const struct acme_identity *i, const char *spiffe_id, int64_t now)
+{
+    STACK_OF(X509) * list;
+    struct err ignored;
+    if (x509_from_pem(&list, i->chain_pem.p, i->chain_pem.len, CHAIN_CERTS_MAX, &ignored) < 0)
+        return false;
+    X509 *leaf = sk_X509_value(list, 0);
+    struct bytes uri;
+    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+    bool same = names && x509_only_uri(names, &uri) == 0 && bytes_eq_str(uri, spiffe_id);
+    GENERAL_NAMES_free(names);
+    bool alive = x509_time(X509_get0_notAfter(leaf)) > now;
+    sk_X509_pop_free(list, X509_free);
+    return same && alive;
+}
+
+/* A token is good once: who runs the same command again is told how to go on without one. */
+static void suggest_svid(const struct fetch *f, struct err *e)
+{
+    struct acme_identity kept;
+    struct err ignored;
+    if ((e->code != ERR_BAD_EVIDENCE && e->code != ERR_UNAUTHORIZED) || !f->want->token)
+        return;
+    if (agent_read_files(f->want->out_dir, &kept, &ignored) < 0)
+        return;
+    if (still_valid(&kept, f->want->spiffe_id, clock_wall()))
+        err_set(e, e->code, e->rule,
+                "%.300s. %.100s holds a valid SVID of this ID: run again without --token", e->msg,
+                f->want->out_dir);
+    acme_identity_free(&kept);
+}
+
+int agent_fetch(const struct agent_fetch *want, struct agent_verified *v, struct err *e)
+{
+    struct fetch f = {.want = want};
+    struct acme_identity got = {0};
+    struct acme_client *client = NULL;
+    struct spiffe_id id;
+    memset(v, 0, sizeof *v);
+    int rc = spiffe_parse(&id, want->spiffe_id, strlen(want->spiffe_id), e);
+    if (rc == 0) /* 1. */
+        rc = want->token ? start_with_token(&f, e) : start_with_svid(&f, e);
+    if (rc == 0 && !(client = acme_client_new(want->server, &f.trust, e)))
+        rc = -1;
+    if (rc == 0) { /* 2. */
+        rc = acme_obtain(client, want->spiffe_id, want->dns, want->dns_count,
+                         want->token ? token_evidence : svid_evidence, &f, want->deadline_ms, &got,
+                         e);
+        if (rc < 0)
+            suggest_svid(&f, e);
+    }
+    if (rc == 0) /* 3. */
+        rc = agent_verify(v, &f.trust, &got, want->spiffe_id, clock_wall(), e);
+    if (rc == 0) /* 4. */
+        rc = agent_write_files(want->out_dir, &got, &f.trust, e);
+    acme_client_free(client);
+    acme_identity_free(&got);
+    acme_identity_free(&f.present);
+    agent_trust_free(&f.trust);
+    secret_free(&f.token);
+    return rc;
+}
