@@ -1,0 +1,231 @@
+/* The operator's side, on a Unix socket: who may is decided by the kernel's word on the peer. */
+#include "api/admin_json.h"
+#include "api/internal.h"
+#include "base/ipc.h"
+#include "base/log.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LIST_MAX 1000
+
+/* --- who may --------------------------------------------------------------------------------------- */
+
+/* SO_PEERGROUPS (Linux 4.13): the peer's supplementary groups, as of its connect. */
+static bool peer_in_group(int fd, gid_t group)
+{
+    gid_t groups[1024];
+    socklen_t len = sizeof groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+        return false;
+    for (size_t i = 0; i < len / sizeof *groups; i++)
+        if (groups[i] == group)
+            return true;
+    return false;
+}
+
+static int peer_check(const struct request *r, struct err *e)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    uid_t uid;
+    gid_t gid;
+    pid_t pid;
+    if (!i)
+        return err_set(e, ERR_INTERNAL, "admin-peer", "the peer of an admin connection is unknown");
+    if (ipc_peer(i->connect_fd, &uid, &gid, &pid, e) < 0)
+        return -1;
+    if (uid == 0 || uid == geteuid() || uid == r->server->admin_uid || gid == getegid() ||
+        peer_in_group(i->connect_fd, getegid()))
+        return 0;
+    log_warn("administration refused", "uid", log_num(uid), "pid", log_num(pid), NULL);
+    return err_set(e, ERR_UNAUTHORIZED, "admin-peer",
+                   "user %u may not administer this authority: be root, its own user, or a member of group %u",
+                   (unsigned)uid, (unsigned)getegid());
+}
+
+int admin_authorize(struct request *r, struct api_conn *conn, struct err *e)
+{
+    if (!conn->admin_ok && peer_check(r, e) < 0)
+        return -1; /* checked again with the next request: nobody is kept out by a passing failure */
+    conn->admin_ok = true;
+    return 0;
+}
+
+/* --- entries ---------------------------------------------------------------------------------------- */
+
+static void entry_settle(struct request *r, const struct ra_entry *x, const struct err *e, unsigned status)
+{
+    if (!request_claim(r))
+        return;
+    if (e) {
+        request_fail(r, e);
+    } else {
+        if (x)
+            admin_entry_write(&r->out, x);
+        else
+            buf_str(&r->out, "{}");
+        request_json(r, status);
+    }
+    request_settle(r);
+}
+
+static void entry_done(void *arg, const struct ra_entry *x, const struct err *e)
+{
+    entry_settle(arg, x, e, 200);
+}
+
+static void entry_created(void *arg, const struct ra_entry *x, const struct err *e)
+{
+    entry_settle(arg, x, e, 201);
+}
+
+static void entry_deleted(void *arg, const struct ra_entry *x, const struct err *e)
+{
+    entry_settle(arg, x, e, 200);
+}
+
+struct list {
+    struct buf *out;
+    size_t n;
+};
+
+static void list_each(void *arg, const struct ra_entry *x)
+{
+    struct list *l = arg;
+    if (l->n++)
+        buf_u8(l->out, ',');
+    admin_entry_write(l->out, x);
+}
+
+/* ?after=SPIFFE-ID&limit=N: a page in order of SPIFFE ID. */
+static void entries_list(struct request *r)
+{
+    const char *after = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "after");
+    const char *limit = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "limit");
+    unsigned long n = LIST_MAX;
+    struct err e = {0};
+    if (limit) {
+        n = strspn(limit, "0123456789") == strlen(limit) && *limit ? strtoul(limit, NULL, 10) : 0;
+        if (n < 1 || n > LIST_MAX) {
+            err_set(&e, ERR_MALFORMED, "limit", "limit is a number from 1 to %d", LIST_MAX);
+            request_fail(r, &e);
+            return;
+        }
+    }
+    struct list l = {&r->out, 0};
+    buf_str(&r->out, "{\"entries\":[");
+    ra_entry_each(r->server->ra, after && *after ? after : NULL, n, list_each, &l);
+    buf_str(&r->out, "]}");
+    request_json(r, 200);
+}
+
+/* For create (id NULL) and update. ra/ copies what it keeps, before it returns. */
+static void entry_put(struct request *r, const char *id)
+{
+    struct admin_entry a = {0};
+    struct err e = {0};
+    if (admin_entry_parse(&a, r->body.p, r->body.len, &e) < 0) {
+        request_fail(r, &e);
+    } else if (id) {
+        memcpy(a.entry.id, id, RA_ID_LEN + 1);
+        request_ask(r);
+        ra_entry_update(r->server->ra, &a.entry, entry_done, r);
+    } else {
+        request_ask(r);
+        ra_entry_create(r->server->ra, &a.entry, entry_created, r);
+    }
+    admin_entry_free(&a);
+}
+
+void admin_entries(struct request *r)
+{
+    if (r->method == M_POST)
+        entry_put(r, NULL);
+    else
+        entries_list(r);
+}
+
+/* The argument is an entry id or, but for PUT, a SPIFFE ID (percent-encoded by the client). */
+void admin_entry(struct request *r)
+{
+    struct err e = {0};
+    if (r->method == M_PUT && !acme_id_ok(r->arg)) {
+        err_set(&e, ERR_MALFORMED, "entry-id", "an update names the entry by its id, not \"%.100s\"", r->arg);
+        request_fail(r, &e);
+    } else if (r->method == M_PUT) {
+        entry_put(r, r->arg);
+    } else {
+        request_ask(r);
+        if (r->method == M_DELETE)
+            ra_entry_delete(r->server->ra, r->arg, entry_deleted, r);
+        else
+            ra_entry_get(r->server->ra, r->arg, entry_done, r);
+    }
+}
+
+/* --- tokens, status ---------------------------------------------------------------------------------- */
+
+static void token_done(void *arg, const struct ra_token_view *t, const struct err *e)
+{
+    struct request *r = arg;
+    if (!request_claim(r))
+        return;
+    if (e) {
+        request_fail(r, e);
+    } else {
+        r->secret = true;
+        r->cache = "no-store";
+        buf_fmt(&r->out, "{\"token\":\"%s\",\"expires\":%lld}", t->text, (long long)t->expires);
+        request_json(r, 201);
+    }
+    request_settle(r);
+}
+
+void admin_tokens(struct request *r)
+{
+    struct admin_token a = {0};
+    struct err e = {0};
+    if (admin_token_parse(&a, r->body.p, r->body.len, &e) < 0) {
+        request_fail(r, &e);
+    } else {
+        request_ask(r);
+        ra_token_create(r->server->ra, &a.request, token_done, r);
+    }
+    admin_token_free(&a);
+}
+
+static void number_write(struct buf *b, const char *name, uint64_t v)
+{
+    buf_fmt(b, ",\"%s\":%llu", name, (unsigned long long)v);
+}
+
+/* issued and refused count over what ra/ decided; those within "signer" are the signer's own. */
+void admin_status(struct request *r)
+{
+    struct ca_snapshot s;
+    struct ra_stats n;
+    struct buf *b = &r->out;
+    ra_signer(r->server->ra, &s);
+    ra_stats(r->server->ra, &n);
+    buf_fmt(b, "{\"ready\":%s,\"version\":\"%s\",\"trust_domain\":", s.ready ? "true" : "false", MAYFLY_VERSION);
+    jw_str(b, r->server->config->trust_domain);
+    buf_str(b, ",\"token\":");
+    jw_str(b, s.known ? s.token : "");
+    buf_str(b, ",\"vkey\":");
+    jw_str(b, s.known ? s.vkey : "");
+    number_write(b, "started", s.known && s.started > 0 ? (uint64_t)s.started : 0);
+    number_write(b, "log_size", s.known ? s.log_size : 0);
+    number_write(b, "signatures", s.known ? s.signatures : 0);
+    number_write(b, "entries", n.entries);
+    number_write(b, "tokens", n.tokens);
+    number_write(b, "sessions", n.sessions);
+    number_write(b, "authorizations", n.authorizations);
+    number_write(b, "orders", n.orders);
+    number_write(b, "issued", n.issued);
+    number_write(b, "refused", n.refused);
+    number_write(b, "store_bytes", n.store_bytes);
+    buf_fmt(b, ",\"signer\":{\"issued\":%llu,\"refused\":%llu}}", (unsigned long long)(s.known ? s.issued : 0),
+            (unsigned long long)(s.known ? s.refused : 0));
+    request_json(r, 200);
+}

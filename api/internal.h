@@ -1,0 +1,162 @@
+/* The room's own header: the server, a request, and the table of routes.
+ *
+ * A request's way: route.c finds the handler; request.c collects the body, calls the handler once
+ * on MHD's thread, and sends what it left in the request. A handler either answers at once
+ * (request_fail, or status and out), or asks ra/: request_ask, then the ra/ call; its callback, on
+ * any thread, does request_claim, fills the answer, request_settle. Meanwhile the connection is
+ * suspended, and no thread waits.
+ */
+#ifndef API_INTERNAL_H
+#define API_INTERNAL_H
+#include "api/nonce.h"
+#include "api/payload.h"
+#include "api/problem.h"
+#include "api/server.h"
+#include "api/tls.h"
+#include "base/jose.h"
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define API_BODY_MAX JWS_MAX         /* larger bodies are refused */
+#define API_BODY_SWALLOW (1u << 20)  /* but read, so that the refusal arrives; larger ones are cut off */
+
+struct request;
+struct base { /* what a client may call this server, e.g. https://localhost:8443 */
+    char *url; /* owned */
+    size_t len;
+};
+
+struct api_door { /* which socket a connection came through: MHD's closure */
+    struct api_server *server;
+    bool admin;
+};
+struct api_server {
+    struct api_door public_door, admin_door;
+    const struct config *config; /* not owned */
+    struct ra *ra;               /* not owned */
+    struct base *bases;          /* owned; the first is external_url */
+    size_t bases_count;
+    struct nonce_table *nonces;
+    struct api_tls *tls;
+    struct MHD_Daemon *public_daemon, *admin_daemon;
+    int listen_fd, admin_fd;
+    uid_t admin_uid;
+    atomic_uint in_flight;  /* requests between their first byte and the last of the answer */
+    atomic_bool stopping;
+    pthread_mutex_t lock;   /* guards all below, and the links in suspended */
+    bool closing;           /* nothing is suspended any more */
+    struct request *suspended;
+};
+
+/* --- routes (route.c) ---------------------------------------------------------------------------- */
+enum { M_GET = 1, M_HEAD = 2, M_POST = 4, M_PUT = 8, M_DELETE = 16 };
+enum route_kind {
+    ROUTE_PLAIN,    /* anyone */
+    ROUTE_ACME_KID, /* a JWS signed by an account */
+    ROUTE_ACME_JWK, /* a JWS signed by the key it carries */
+    ROUTE_ADMIN     /* a peer that may administer */
+};
+enum route_arg { ARG_NONE, ARG_ID, ARG_REST }; /* after the path: nothing; an RA_ID; anything at all */
+struct route {
+    unsigned methods;
+    enum route_kind kind;
+    enum route_arg arg;
+    const char *path; /* with a slash at the end where an argument follows */
+    void (*handler)(struct request *r);
+};
+extern const struct route public_routes[], admin_routes[]; /* ended by a path of NULL */
+/* NULL with *allowed != 0: the path is there, the method is not. *arg views path. */
+const struct route *route_find(const struct route *table, unsigned method, const char *path,
+                               const char **arg, unsigned *allowed);
+unsigned method_of(const char *name); /* 0: none of ours */
+void methods_write(char dst[48], unsigned methods);
+
+/* --- requests (request.c) ------------------------------------------------------------------------ */
+enum ask_state { ASK_NONE, ASK_ASKED, ASK_SUSPENDED, ASK_SETTLED };
+
+struct request {
+    struct api_server *server;
+    struct MHD_Connection *connection;
+    const struct route *route; /* NULL: the answer is already there */
+    const char *path, *arg;    /* borrowed from MHD as long as the request lives */
+    const struct base *base;   /* that the answer's URLs begin with */
+    unsigned method;
+    bool admin, acme_post, dispatched, queued;
+    size_t received;
+    struct buf body;
+
+    struct jws jws;
+    struct ra_session *session; /* a reference */
+    struct payload_order order;
+
+    unsigned status;
+    const char *content_type, *cache; /* literals */
+    struct buf out, location, up;     /* the last two empty: no such header */
+    char allow[48];
+    unsigned retry_after;
+    bool nonce_wanted, index_link;
+    bool secret; /* out is wiped after use */
+    int fd;                                /* the answer is this file, of fd_size bytes; -1: it is out */
+    uint64_t fd_size;
+
+    /* Who answers: the first to claim. The request lives as long as its connection or an
+     * unfinished call of ra/ refers to it. */
+    atomic_uint refs;
+    atomic_bool claimed;
+    _Atomic enum ask_state state;
+    bool listed; /* in server->suspended; only MHD's thread of the connection sets and reads it */
+    struct request *next, **link;
+};
+
+struct api_conn { /* MHD's socket context */
+    const struct api_door *door;
+    struct tls_generation *generation; /* held until the first request; NULL after */
+    struct request *request;           /* owned reference; reused from request to request */
+    bool admin_ok; /* of an admin connection: its peer may administer */
+};
+
+void request_ask(struct request *r);
+void request_unask(struct request *r); /* the ra/ function refused at once: no callback will come */
+bool request_claim(struct request *r); /* false: answered already; leave it alone */
+void request_settle(struct request *r);
+void request_fail(struct request *r, const struct err *e);
+void request_json(struct request *r, unsigned status); /* out is JSON */
+enum MHD_Result request_handle(void *door, struct MHD_Connection *c, const char *url,
+                               const char *method, const char *version, const char *upload,
+                               size_t *upload_len, void **context);
+void request_completed(void *door, struct MHD_Connection *c, void **context,
+                       enum MHD_RequestTerminationCode why);
+void connection_changed(void *door, struct MHD_Connection *c, void **context,
+                        enum MHD_ConnectionNotificationCode what);
+/* From now on nothing waits for ra/: what does is answered 503. True: some are not yet resumed. */
+bool requests_abandon(struct api_server *s);
+
+/* --- handlers ------------------------------------------------------------------------------------ */
+/* The path of a URL of ours, or NULL. */
+const char *base_strip(const struct api_server *s, const char *url);
+int acme_authenticate(struct request *r, struct err *e);
+bool acme_id_ok(const char *id);
+void url_write(struct buf *b, const struct request *r, const char *path, const char *id);
+void acme_directory(struct request *r);
+void acme_new_nonce(struct request *r);
+void acme_issuer(struct request *r);
+void acme_new_account(struct request *r);
+void acme_account(struct request *r);
+void acme_new_order(struct request *r);
+void acme_order(struct request *r);
+void acme_finalize(struct request *r);
+void acme_certificate(struct request *r);
+void acme_authz(struct request *r);
+void acme_challenge(struct request *r);
+void public_bundle(struct request *r);
+void public_log(struct request *r);
+void public_health(struct request *r);
+void public_ready(struct request *r);
+int admin_authorize(struct request *r, struct api_conn *conn, struct err *e);
+void admin_entries(struct request *r);
+void admin_entry(struct request *r);
+void admin_tokens(struct request *r);
+void admin_status(struct request *r);
+
+#endif

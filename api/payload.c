@@ -1,0 +1,237 @@
+#include "api/payload.h"
+#include "base/jose.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTACTS_MAX 10
+#define KEEP_IDENTIFIERS 3 /* of an order's memory, for the connection's next order */
+
+static json_t *object_parse(const void *json, size_t len, struct err *e)
+{
+    json_t *doc = json_parse(json, len, JWS_MAX, e);
+    if (!doc) {
+        err_wrap(e, "payload");
+        return NULL;
+    }
+    if (!json_is_object(doc)) {
+        json_decref(doc);
+        err_set(e, ERR_MALFORMED, "payload", "the payload must be a JSON object");
+        return NULL;
+    }
+    return doc;
+}
+
+/* --- accounts (§7.3) ------------------------------------------------------------------------- */
+
+/* Contacts are not kept, but a wrong one is told (§7.3: the client must learn it). */
+static int contact_check(const json_t *doc, struct err *e)
+{
+    const json_t *list = json_object_get(doc, "contact"), *v;
+    size_t i;
+    if (!list)
+        return 0;
+    if (!json_is_array(list) || json_array_size(list) > CONTACTS_MAX)
+        return err_set(e, ERR_MALFORMED, "contact-invalid",
+                       "\"contact\" must be an array of at most %d URLs", CONTACTS_MAX);
+    json_array_foreach(list, i, v)
+    {
+        const char *s = json_string_value(v);
+        if (!s)
+            return err_set(e, ERR_MALFORMED, "contact-invalid", "a contact is not a string");
+        if (strncmp(s, "mailto:", 7) != 0)
+            return err_set(e, ERR_MALFORMED, "contact-unsupported",
+                           "contact \"%.64s\" is no mailto: URL; no other kind is known here", s);
+        const char *at = strchr(s + 7, '@');
+        if (!at || at == s + 7 || !at[1] || s[7 + strcspn(s + 7, "?, ")])
+            return err_set(e, ERR_MALFORMED, "contact-invalid",
+                           "contact \"%.64s\" is not one plain address", s);
+    }
+    return 0;
+}
+
+static int flag_parse(bool *out, const json_t *doc, const char *name, struct err *e)
+{
+    const json_t *v = json_object_get(doc, name);
+    if (v && !json_is_boolean(v))
+        return err_set(e, ERR_MALFORMED, "payload", "\"%s\" is not true or false", name);
+    *out = json_is_true(v);
+    return 0;
+}
+
+static int status_parse(bool *deactivate, const json_t *doc, struct err *e)
+{
+    const json_t *v = json_object_get(doc, "status");
+    const char *s = json_string_value(v);
+    *deactivate = s && strcmp(s, "deactivated") == 0;
+    if (v && !*deactivate)
+        return err_set(e, ERR_MALFORMED, "payload", "\"status\" can only become \"deactivated\"");
+    return 0;
+}
+
+int payload_account_parse(struct payload_account *p, const void *json, size_t len, struct err *e)
+{
+    bool agreed;
+    json_t *doc = object_parse(json, len, e);
+    if (!doc)
+        return -1;
+    int rc = flag_parse(&agreed, doc, "termsOfServiceAgreed", e) < 0 ||
+                     flag_parse(&p->only_return_existing, doc, "onlyReturnExisting", e) < 0 ||
+                     status_parse(&p->deactivate, doc, e) < 0 || contact_check(doc, e) < 0
+                 ? -1
+                 : 0;
+    json_decref(doc);
+    return rc;
+}
+
+int payload_authz_parse(const void *json, size_t len, struct err *e)
+{
+    bool deactivate = false;
+    json_t *doc = object_parse(json, len, e);
+    if (!doc)
+        return -1;
+    int rc = status_parse(&deactivate, doc, e);
+    json_decref(doc);
+    if (rc == 0 && !deactivate)
+        return err_set(e, ERR_MALFORMED, "payload",
+                       "an authorization is read with an empty payload (POST-as-GET), or given up "
+                       "with {\"status\":\"deactivated\"}");
+    return rc;
+}
+
+/* --- orders (§7.4) --------------------------------------------------------------------------- */
+
+static int identifier_parse(struct ra_identifier *to, const json_t *v, struct err *e)
+{
+    const char *type = json_want_str(v, "type", e);
+    const char *value = type ? json_want_str(v, "value", e) : NULL;
+    if (!value)
+        return err_wrap(e, "identifier");
+    if (strcmp(type, "uri") != 0 && strcmp(type, "dns") != 0 && strcmp(type, "remote-attestation") != 0)
+        return err_set(e, ERR_UNSUPPORTED_ID, "identifier-type",
+                       "identifier type \"%.32s\" is not known here; \"uri\" and \"dns\" are", type);
+    size_t n = json_string_length(json_object_get(v, "value"));
+    if (n >= sizeof to->value)
+        return err_set(e, ERR_MALFORMED, "identifier", "identifier of %zu bytes; at most %zu", n,
+                       sizeof to->value - 1);
+    memcpy(to->type, type, strlen(type) + 1);
+    memcpy(to->value, value, n + 1);
+    return 0;
+}
+
+/* A remote-attestation identifier asks for what happens here anyway, so it is understood and adds
+ * nothing; it does not say which identity is wanted. */
+static int identifiers_parse(struct payload_order *p, struct err *e)
+{
+    const json_t *list = json_object_get(p->doc, "identifiers"), *v;
+    size_t i, n = json_array_size(list);
+    if (n == 0)
+        return err_set(e, ERR_MALFORMED, "identifiers", "\"identifiers\" is missing, empty, or no array");
+    if (n > RA_IDENTIFIERS_MAX + 1)
+        return err_set(e, ERR_MALFORMED, "identifiers", "%zu identifiers; at most %d are read", n,
+                       RA_IDENTIFIERS_MAX);
+    if (n > p->identifiers_cap) {
+        free(p->identifiers);
+        p->identifiers = malloc(n * sizeof *p->identifiers);
+        p->identifiers_cap = p->identifiers ? n : 0;
+    }
+    if (!p->identifiers)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for identifiers");
+    json_array_foreach(list, i, v)
+    {
+        struct ra_identifier *to = &p->identifiers[p->identifiers_count];
+        if (identifier_parse(to, v, e) < 0)
+            return -1;
+        if (strcmp(to->type, "remote-attestation") != 0)
+            p->identifiers_count++;
+    }
+    if (p->identifiers_count == 0)
+        return err_set(e, ERR_REJECTED_ID, "identifiers",
+                       "which identity? Name the SPIFFE ID in an identifier of type \"uri\" beside "
+                       "\"remote-attestation\"");
+    if (p->identifiers_count > RA_IDENTIFIERS_MAX)
+        return err_set(e, ERR_MALFORMED, "identifiers", "%zu identifiers; at most %d are read", n,
+                       RA_IDENTIFIERS_MAX);
+    return 0;
+}
+
+static int csr_parse(struct payload_order *p, struct err *e)
+{
+    uint8_t der[PAYLOAD_CSR_MAX];
+    const json_t *v = json_object_get(p->doc, "csr");
+    if (!json_is_string(v))
+        return err_set(e, ERR_MALFORMED, "payload", "\"csr\" is missing or not a string");
+    long n = b64url_decode(der, sizeof der, json_string_value(v), json_string_length(v));
+    if (n <= 0)
+        return err_set(e, ERR_BAD_CSR, "csr-encoding",
+                       "\"csr\" is not the unpadded base64url of 1 to %d bytes of DER", PAYLOAD_CSR_MAX);
+    p->csr.max = PAYLOAD_CSR_MAX;
+    buf_reset(&p->csr);
+    buf_put(&p->csr, der, (size_t)n);
+    return p->csr.failed ? err_set(e, ERR_INTERNAL, "memory", "out of memory for a CSR") : 0;
+}
+
+static int evidence_check(const json_t *v, struct err *e)
+{
+    if (json_array_size(v) != 2 || !json_is_string(json_array_get(v, 0)) ||
+        !json_is_string(json_array_get(v, 1)))
+        return err_set(e, ERR_MALFORMED, "evidence-format",
+                       "evidence must be a conceptual message wrapper in its JSON record form: "
+                       "[\"media/type\",\"base64url(evidence)\"]; an empty {} proves nothing here");
+    return 0;
+}
+
+int payload_order_parse(struct payload_order *p, const void *json, size_t len, struct err *e)
+{
+    p->doc = object_parse(json, len, e);
+    if (!p->doc || identifiers_parse(p, e) < 0)
+        return -1;
+    if (json_object_get(p->doc, "notBefore") || json_object_get(p->doc, "notAfter"))
+        return err_set(e, ERR_MALFORMED, "validity",
+                       "notBefore and notAfter are not for the client to choose; leave them out");
+    if (json_object_get(p->doc, "csr") && csr_parse(p, e) < 0)
+        return -1;
+    p->evidence = json_object_get(p->doc, "evidence");
+    if (!p->evidence)
+        return 0;
+    if (p->csr.len == 0)
+        return err_set(e, ERR_MALFORMED, "payload", "\"evidence\" in an order needs \"csr\" beside it");
+    return evidence_check(p->evidence, e);
+}
+
+int payload_finalize_parse(struct payload_order *p, const void *json, size_t len, struct err *e)
+{
+    p->doc = object_parse(json, len, e);
+    return p->doc ? csr_parse(p, e) : -1;
+}
+
+int payload_evidence_parse(struct payload_order *p, const void *json, size_t len, struct err *e)
+{
+    p->doc = json_parse(json, len, JWS_MAX, e);
+    if (!p->doc)
+        return err_wrap(e, "payload");
+    p->evidence = p->doc;
+    return evidence_check(p->evidence, e);
+}
+
+void payload_order_reset(struct payload_order *p)
+{
+    json_decref(p->doc);
+    p->doc = NULL;
+    p->evidence = NULL;
+    p->identifiers_count = 0;
+    buf_reset(&p->csr);
+    if (p->identifiers_cap > KEEP_IDENTIFIERS) {
+        free(p->identifiers);
+        p->identifiers = NULL;
+        p->identifiers_cap = 0;
+    }
+}
+
+void payload_order_free(struct payload_order *p)
+{
+    payload_order_reset(p);
+    free(p->identifiers);
+    p->identifiers = NULL;
+    p->identifiers_cap = 0;
+    buf_free(&p->csr);
+}

@@ -1,0 +1,31 @@
+/* What ACME requests say, once the JWS around them is open (RFC 8555 §7). Pure parsing: each
+ * takes the decoded payload and knows nothing of HTTP. Unknown members are ignored (§7.3, §7.4).
+ */
+#ifndef API_PAYLOAD_H
+#define API_PAYLOAD_H
+#include "ra/ra.h"
+
+#define PAYLOAD_CSR_MAX 8192
+
+struct payload_account { /* newAccount, and updates of an account */
+    bool only_return_existing, deactivate;
+};
+int payload_account_parse(struct payload_account *p, const void *json, size_t len, struct err *e);
+
+struct payload_order { /* zeroed by the caller before, freed after */
+    json_t *doc;       /* owned; evidence views it */
+    struct ra_identifier *identifiers; /* owned; its memory is reused */
+    size_t identifiers_count, identifiers_cap;
+    struct buf csr;         /* DER; its memory is reused; empty: none */
+    const json_t *evidence; /* CMW record, or NULL */
+};
+int payload_order_parse(struct payload_order *p, const void *json, size_t len, struct err *e);
+int payload_finalize_parse(struct payload_order *p, const void *json, size_t len, struct err *e); /* csr only */
+/* The answer to a remote-attest-01 challenge: the CMW record, as doc and evidence. */
+int payload_evidence_parse(struct payload_order *p, const void *json, size_t len, struct err *e);
+/* An update of an authorization: only {"status":"deactivated"} (§7.5.2). */
+int payload_authz_parse(const void *json, size_t len, struct err *e);
+void payload_order_reset(struct payload_order *p); /* keeps memory */
+void payload_order_free(struct payload_order *p);
+
+#endif

@@ -1,0 +1,46 @@
+/* The payloads of ACME requests. The first byte picks the parser, the rest is the payload. */
+#include "api/payload.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static struct payload_order p; /* reused, as by a connection */
+    struct payload_account account = {0};
+    struct err e = {0};
+    int rc;
+    if (len == 0)
+        return 0;
+    const uint8_t *json = data + 1;
+    switch (data[0] % 5) {
+    case 0:
+        rc = payload_order_parse(&p, json, len - 1, &e);
+        if (rc == 0 && (p.identifiers_count == 0 || p.identifiers_count > RA_IDENTIFIERS_MAX || (p.evidence && !p.csr.len)))
+            abort();
+        for (size_t i = 0; rc == 0 && i < p.identifiers_count; i++)
+            if (strlen(p.identifiers[i].value) >= sizeof p.identifiers[i].value)
+                abort();
+        break;
+    case 1:
+        rc = payload_finalize_parse(&p, json, len - 1, &e);
+        if (rc == 0 && p.csr.len == 0)
+            abort();
+        break;
+    case 2:
+        rc = payload_evidence_parse(&p, json, len - 1, &e);
+        if (rc == 0 && json_array_size(p.evidence) != 2)
+            abort();
+        break;
+    case 3:
+        rc = payload_account_parse(&account, json, len - 1, &e);
+        break;
+    default:
+        rc = payload_authz_parse(json, len - 1, &e);
+    }
+    if ((rc == 0) != (e.code == ERR_NONE))
+        abort();
+    payload_order_reset(&p);
+    return 0;
+}
