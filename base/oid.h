@@ -24,10 +24,10 @@
 #define OID_CN "\x55\x04\x03"
 #define OID_O "\x55\x04\x0a"
 #define OID_CSR_EXT_REQUEST "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e"
-/* Ours, under 2.25.<UUID> (no registration needed).
- * stapled proof: UUID 8f1b5f86-3a52-4e0f-9a6e-0d6f5a7c21e4
- * log binding (in the issuing certificate): UUID 8f1b5f86-3a52-4e0f-9a6e-0d6f5a7c21e5 */
-#define OID_STAPLED_PROOF "\x69\x82\x9e\x9b\xaf\xe1\xc7\xa5\x92\xb8\x9f\x9a\xb7\x83\xad\xf5\xd3\xf0\xc3\x64"
-#define OID_LOG_BINDING "\x69\x82\x9e\x9b\xaf\xe1\xc7\xa5\x92\xb8\x9f\x9a\xb7\x83\xad\xf5\xd3\xf0\xc3\x65"
+/* Ours, under 2.25, which needs no registration: 2.25.1596203714 the stapled proof, .1596203715 the
+ * log binding in the issuing certificate. The arcs are 31 random bits and not a whole UUID, because
+ * GnuTLS refuses certificates with arcs over 64 bits, and Go with arcs over 31. */
+#define OID_STAPLED_PROOF "\x69\x85\xf9\x90\xc5\x42"
+#define OID_LOG_BINDING "\x69\x85\xf9\x90\xc5\x43"
 #define OID_LEN(s) (sizeof(s) - 1)
 #endif

@@ -1,0 +1,460 @@
+/* The signer, as seen from the other process.
+ *
+ * Pending requests stand in a fixed table of slots, linked in the order they were asked; since
+ * every deadline is the same distance away, that is also the order in which they expire. An answer
+ * finds its slot by the low bits of its id. Requests are sent in that order too, so the list is a
+ * run of sent ones followed by a run of unsent ones (`unsent` is its first).
+ *
+ * One lock covers everything but the callbacks. Sending happens under it, which is safe because it
+ * never blocks: what was sent and not yet answered is kept below the socket's own queue
+ * (`room_for`), and the rest waits here. */
+#include "ca/client.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLOT_BITS 13
+_Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands in its id");
+#define NONE UINT16_MAX
+
+#define INFO_ID 0           /* requests count from 1, so no slot ever has it */
+#define INFO_EVERY_MS 1000
+#define ANSWERING_MS 3000   /* without an answer for this long, the signer is not ready */
+#define BACKOFF_MIN_MS 10
+#define BACKOFF_MAX_MS 500
+#define FRAME_OVERHEAD 1024 /* what the kernel charges a queued frame beside twice its length */
+
+struct slot {
+    uint64_t id; /* 0: free */
+    ca_issue_cb *cb;
+    void *arg;
+    int64_t deadline;
+    struct buf frame; /* kept until answered, to be sent again; its memory outlives the request */
+    uint16_t next, prev;
+};
+
+struct ca_client {
+    char *path;
+    unsigned deadline_ms;
+    pthread_t thread;
+    struct ipc_reader *reader; /* of the thread; one a connection, since it remembers its end */
+    struct buf info_frame;     /* of the thread */
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t wake;  /* the thread, while it waits to connect again */
+    bool stop;
+    int fd;                      /* -1: not connected */
+    size_t in_flight, queue_max; /* bytes as the kernel counts them, and what it takes */
+    uint64_t last_id;
+    uint16_t head, tail, unsent, free_slot;
+    struct slot *slots;
+    int64_t answered_at; /* monotonic ms of the last CA_INFO_REPLY on this connection; 0: none.
+                          * Written by the thread alone, which may read it without the lock */
+    struct ca_snapshot snapshot;
+};
+
+static size_t frame_cost(const struct slot *s)
+{
+    return 2 * s->frame.len + FRAME_OVERHEAD;
+}
+
+/* --- the list; lock held ------------------------------------------------------------------------ */
+
+static void list_append(struct ca_client *c, uint16_t i)
+{
+    c->slots[i].next = NONE;
+    c->slots[i].prev = c->tail;
+    if (c->tail != NONE)
+        c->slots[c->tail].next = i;
+    else
+        c->head = i;
+    c->tail = i;
+    if (c->unsent == NONE)
+        c->unsent = i;
+}
+
+static bool was_sent(const struct ca_client *c, const struct slot *s)
+{
+    /* ids ascend along the list, and the sent ones stand before `unsent` */
+    return c->unsent == NONE || s->id >> SLOT_BITS < c->slots[c->unsent].id >> SLOT_BITS;
+}
+
+static void list_remove(struct ca_client *c, uint16_t i)
+{
+    struct slot *s = &c->slots[i];
+    if (was_sent(c, s))
+        c->in_flight -= frame_cost(s);
+    if (c->unsent == i)
+        c->unsent = s->next;
+    if (s->prev != NONE)
+        c->slots[s->prev].next = s->next;
+    else
+        c->head = s->next;
+    if (s->next != NONE)
+        c->slots[s->next].prev = s->prev;
+    else
+        c->tail = s->prev;
+    s->id = 0;
+    s->next = c->free_slot;
+    c->free_slot = i;
+}
+
+static bool room_for(const struct ca_client *c, const struct slot *s)
+{
+    return c->in_flight == 0 || c->in_flight + frame_cost(s) <= c->queue_max;
+}
+
+/* Sends what may be sent. A broken connection is noticed by the thread, which sends all again. */
+static void send_waiting(struct ca_client *c)
+{
+    while (c->fd >= 0 && c->unsent != NONE && room_for(c, &c->slots[c->unsent])) {
+        struct slot *s = &c->slots[c->unsent];
+        struct err e = {0};
+        if (ipc_send(c->fd, &s->frame, &e) < 0) {
+            shutdown(c->fd, SHUT_RDWR);
+            return;
+        }
+        c->in_flight += frame_cost(s);
+        c->unsent = s->next;
+    }
+}
+
+int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
+                    struct err *e)
+{
+    int r = 0;
+    pthread_mutex_lock(&c->lock);
+    uint16_t i = c->free_slot;
+    if (c->stop) {
+        r = err_set(e, ERR_UNAVAILABLE, "signer-away", "this server is stopping");
+        goto out;
+    }
+    if (i == NONE) {
+        r = err_set(e, ERR_UNAVAILABLE, "signer-queue",
+                    "%d requests wait for the signer already; try again later",
+                    CA_CLIENT_PENDING_MAX);
+        goto out;
+    }
+    struct slot *s = &c->slots[i];
+    uint64_t id = (c->last_id + 1) << SLOT_BITS | i;
+    ca_issue_write(&s->frame, id, m);
+    if (s->frame.failed) {
+        r = err_set(e, ERR_TOO_LARGE, "ca-msg", "a field of the request to the signer is over its bound");
+        goto out;
+    }
+    c->last_id++;
+    c->free_slot = s->next;
+    s->id = id;
+    s->cb = cb;
+    s->arg = arg;
+    s->deadline = clock_mono_ms() + c->deadline_ms;
+    list_append(c, i);
+    send_waiting(c);
+out:
+    pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+/* --- the thread --------------------------------------------------------------------------------- */
+
+static void expire(struct ca_client *c, bool all)
+{
+    int64_t now = clock_mono_ms();
+    for (;;) {
+        pthread_mutex_lock(&c->lock);
+        uint16_t i = c->head;
+        if (i == NONE || (!all && c->slots[i].deadline > now)) {
+            send_waiting(c);
+            pthread_mutex_unlock(&c->lock);
+            return;
+        }
+        ca_issue_cb *cb = c->slots[i].cb;
+        void *arg = c->slots[i].arg;
+        list_remove(c, i);
+        pthread_mutex_unlock(&c->lock);
+        struct err e = {0};
+        err_set(&e, ERR_UNAVAILABLE, "signer-away", "%s",
+                all ? "this server is stopping" : "the signer did not answer in time; try again later");
+        cb(arg, NULL, &e);
+    }
+}
+
+static int answer_issue(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct ca_issued issued;
+    struct err why = {0};
+    bool good = f->type == CA_ISSUED;
+    if ((good ? ca_issued_parse(&issued, f->body, e) : ca_refused_parse(&why, f->body, e)) < 0)
+        return -1;
+    uint16_t i = f->id & (CA_CLIENT_PENDING_MAX - 1);
+    pthread_mutex_lock(&c->lock);
+    if (f->id == INFO_ID || c->slots[i].id != f->id) { /* expired meanwhile, or answered twice */
+        pthread_mutex_unlock(&c->lock);
+        return 0;
+    }
+    ca_issue_cb *cb = c->slots[i].cb;
+    void *arg = c->slots[i].arg;
+    list_remove(c, i);
+    send_waiting(c);
+    pthread_mutex_unlock(&c->lock);
+    cb(arg, good ? &issued : NULL, good ? NULL : &why);
+    return 0;
+}
+
+static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct ca_info m;
+    struct ca_snapshot *s = &c->snapshot;
+    if (ca_info_parse(&m, f->body, e) < 0)
+        return -1;
+    pthread_mutex_lock(&c->lock);
+    c->answered_at = clock_mono_ms();
+    s->known = true;
+    memcpy(s->root, m.root.p, m.root.len);
+    s->root_len = m.root.len;
+    memcpy(s->issuing, m.issuing.p, m.issuing.len);
+    s->issuing_len = m.issuing.len;
+    memcpy(s->vkey, m.vkey.p, m.vkey.len);
+    s->vkey[m.vkey.len] = 0;
+    memcpy(s->token, m.token.p, m.token.len);
+    s->token[m.token.len] = 0;
+    s->log_size = m.log_size;
+    s->issued = m.issued;
+    s->refused = m.refused;
+    s->signatures = m.signatures;
+    s->started = m.started;
+    pthread_mutex_unlock(&c->lock);
+    return 0;
+}
+
+static int answer(struct ca_client *c, struct bytes frame, struct err *e)
+{
+    struct ipc_frame f;
+    if (ipc_frame_parse(&f, frame.p, frame.len, e) < 0)
+        return -1;
+    switch (f.type) {
+    case CA_ISSUED:
+    case CA_REFUSED: return answer_issue(c, &f, e);
+    case CA_INFO_REPLY: return answer_info(c, &f, e);
+    default: return err_set(e, ERR_MALFORMED, "ca-msg", "the signer sent a message of type %u", f.type);
+    }
+}
+
+/* Every request that was not answered is sent again: the signer may have died before reading it,
+ * or after logging it; the log may then hold it twice, the caller still gets one answer. */
+static void connected(struct ca_client *c, int fd)
+{
+    int size = 0;
+    socklen_t len = sizeof size;
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0 || size < 0)
+        size = 0;
+    pthread_mutex_lock(&c->lock);
+    c->fd = fd;
+    c->in_flight = 0;
+    c->queue_max = (size_t)size / 4 * 3;
+    c->unsent = c->head;
+    c->answered_at = 0;
+    send_waiting(c);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void disconnected(struct ca_client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    close(c->fd);
+    c->fd = -1;
+    ipc_reader_free(c->reader);
+    c->reader = NULL;
+    c->in_flight = 0;
+    c->unsent = c->head;
+    c->answered_at = 0;
+    pthread_mutex_unlock(&c->lock);
+}
+
+static bool stopping(struct ca_client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool stop = c->stop;
+    pthread_mutex_unlock(&c->lock);
+    return stop;
+}
+
+/* How long nothing is due: the next question after the signer's health, or the next deadline. A
+ * request that comes while the thread sleeps expires after deadline_ms at the earliest. */
+static int quiet_ms(struct ca_client *c, int64_t until)
+{
+    int64_t now = clock_mono_ms(), end = until;
+    pthread_mutex_lock(&c->lock);
+    if (c->head != NONE && c->slots[c->head].deadline < end)
+        end = c->slots[c->head].deadline;
+    pthread_mutex_unlock(&c->lock);
+    int64_t wait = end > now ? end - now : 0;
+    return (int)(wait < (int64_t)c->deadline_ms ? wait : (int64_t)c->deadline_ms);
+}
+
+/* Until the connection is lost or the client stopped. Returns whether the signer answered. */
+static bool converse(struct ca_client *c, int fd)
+{
+    struct bytes frames[IPC_BATCH];
+    struct err e = {0};
+    int64_t ask_at = 0, asked_at = 0;
+    bool answered = false;
+    while (!stopping(c)) {
+        int64_t now = clock_mono_ms();
+        if (now >= ask_at) {
+            /* One question at a time, so that a hung signer's queue does not fill with them; the
+             * quarter of the queue that requests leave free is room for it. */
+            if (c->answered_at >= asked_at) {
+                ipc_frame_begin(&c->info_frame, CA_INFO, INFO_ID);
+                if (ipc_send(fd, &c->info_frame, &e) < 0)
+                    return answered;
+                asked_at = now;
+            }
+            ask_at = now + INFO_EVERY_MS;
+        }
+        int n = ipc_recv(c->reader, fd, quiet_ms(c, ask_at), frames, &e);
+        if (n == -1)
+            log_err(LOG_WARN, "lost the signer", &e);
+        if (n < 0)
+            return answered;
+        for (int i = 0; i < n; i++) {
+            if (answer(c, frames[i], &e) < 0) {
+                log_err(LOG_WARN, "the signer's answer makes no sense; connecting again", &e);
+                return answered;
+            }
+            answered = true;
+        }
+        expire(c, false);
+    }
+    return answered;
+}
+
+static void backoff(struct ca_client *c, unsigned ms)
+{
+    struct timespec until;
+    int wait = quiet_ms(c, clock_mono_ms() + ms);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait / 1000;
+    until.tv_nsec += wait % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&c->lock);
+    if (!c->stop)
+        pthread_cond_timedwait(&c->wake, &c->lock, &until);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void *client_thread(void *arg)
+{
+    struct ca_client *c = arg;
+    unsigned wait = 0;
+    while (!stopping(c)) {
+        struct err e = {0};
+        int fd = ipc_connect(c->path, &e);
+        if (fd >= 0 && !(c->reader = ipc_reader_new(&e))) {
+            log_err(LOG_WARN, "cannot read from the signer", &e);
+            close(fd);
+        } else if (fd >= 0) {
+            connected(c, fd);
+            if (converse(c, fd))
+                wait = 0;
+            disconnected(c);
+        }
+        expire(c, false);
+        if (wait)
+            backoff(c, wait);
+        wait = wait ? wait * 2 : BACKOFF_MIN_MS;
+        if (wait > BACKOFF_MAX_MS)
+            wait = BACKOFF_MAX_MS;
+    }
+    return NULL;
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static int start_thread(struct ca_client *c)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
+    int r = pthread_create(&c->thread, NULL, client_thread, c);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return r == 0 ? 0 : -1;
+}
+
+static void free_memory(struct ca_client *c)
+{
+    for (size_t i = 0; c->slots && i < CA_CLIENT_PENDING_MAX; i++)
+        buf_free(&c->slots[i].frame);
+    free(c->slots);
+    buf_free(&c->info_frame);
+    free(c->path);
+    free(c);
+}
+
+struct ca_client *ca_client_new(const char *socket_path, unsigned deadline_ms, struct err *e)
+{
+    struct ca_client *c = calloc(1, sizeof *c);
+    if (!c)
+        goto memory;
+    c->path = strdup(socket_path);
+    c->slots = calloc(CA_CLIENT_PENDING_MAX, sizeof *c->slots);
+    if (!c->path || !c->slots)
+        goto memory;
+    c->deadline_ms = deadline_ms;
+    c->fd = -1;
+    c->head = c->tail = c->unsent = NONE;
+    buf_init(&c->info_frame, IPC_FRAME_MAX);
+    for (uint16_t i = 0; i < CA_CLIENT_PENDING_MAX; i++) {
+        buf_init(&c->slots[i].frame, IPC_FRAME_MAX);
+        c->slots[i].next = i + 1 < CA_CLIENT_PENDING_MAX ? (uint16_t)(i + 1) : NONE;
+    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&c->lock, NULL);
+    if (start_thread(c) == 0)
+        return c;
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+memory:
+    err_set(e, ERR_INTERNAL, "memory", "out of memory or threads for the signer's client");
+    if (c)
+        free_memory(c);
+    return NULL;
+}
+
+void ca_client_free(struct ca_client *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    if (c->fd >= 0)
+        shutdown(c->fd, SHUT_RDWR); /* wakes the thread where it receives */
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    expire(c, true);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free_memory(c);
+}
+
+void ca_client_snapshot(struct ca_client *c, struct ca_snapshot *s)
+{
+    pthread_mutex_lock(&c->lock);
+    *s = c->snapshot;
+    s->ready = c->fd >= 0 && c->answered_at && clock_mono_ms() - c->answered_at < ANSWERING_MS;
+    pthread_mutex_unlock(&c->lock);
+}

@@ -1,0 +1,36 @@
+/* How the other rooms ask the signer. One thread receives; any thread asks.
+ * While the signer is away, requests wait up to their deadline and are sent (again) when it is
+ * back; a request sent twice may stand in the log twice, its answer comes once. After the deadline
+ * the callback gets ERR_UNAVAILABLE, rule "signer-away". At most CA_CLIENT_PENDING_MAX wait; more
+ * is ERR_UNAVAILABLE, rule "signer-queue", at once.
+ * Callbacks run on the client's thread and must not block.
+ */
+#ifndef CA_CLIENT_H
+#define CA_CLIENT_H
+#include "ca/msg.h"
+
+#define CA_CLIENT_PENDING_MAX 8192
+struct ca_client;
+/* Connects (and re-connects, with backoff) to the signer's socket; returns at once. */
+struct ca_client *ca_client_new(const char *socket_path, unsigned deadline_ms, struct err *e);
+void ca_client_free(struct ca_client *c); /* pending callbacks get ERR_UNAVAILABLE */
+
+/* Exactly one of r and e is not NULL. r's views end with the call. */
+typedef void ca_issue_cb(void *arg, const struct ca_issued *r, const struct err *e);
+/* m is copied. 0: cb will be called exactly once; -1: it won't. */
+int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
+                    struct err *e);
+
+/* What the signer last said of itself; refreshed on connect and every second. */
+struct ca_snapshot {
+    bool ready;           /* connected and answering now */
+    bool known;           /* the rest is filled: the signer answered at least once */
+    uint8_t root[4096], issuing[4096];
+    size_t root_len, issuing_len;
+    char vkey[512], token[256];
+    uint64_t log_size, issued, refused, signatures;
+    int64_t started;
+};
+void ca_client_snapshot(struct ca_client *c, struct ca_snapshot *s);
+
+#endif

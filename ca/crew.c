@@ -1,0 +1,241 @@
+#include "ca/crew.h"
+#include "base/clock.h"
+#include "ca/job.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+struct hand { /* one thread */
+    struct crew *crew;
+    unsigned number;
+    pthread_t thread;
+};
+
+struct crew {
+    struct crew_options o;
+    struct job *jobs;    /* all of them; owned */
+    struct hand *hands;
+    unsigned running;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t work;  /* hands wait here */
+    pthread_cond_t less;  /* the corridor waits here for the backlog to fall */
+    struct job *pool;
+    size_t idle;
+    struct job *first, *last; /* queue */
+    size_t unfinished;        /* queued or being worked on */
+    size_t want;              /* backlog that the corridor waits for */
+    bool stop;
+    struct err failure; /* code ERR_NONE: none */
+};
+
+void job_init(struct job *j)
+{
+    buf_init(&j->log_ext, 4096);
+    buf_init(&j->log_entry, IPC_FRAME_MAX);
+}
+
+void job_free(struct job *j)
+{
+    buf_free(&j->log_ext);
+    buf_free(&j->log_entry);
+}
+
+static struct job *next_job(struct crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    while (!c->stop && !c->first)
+        pthread_cond_wait(&c->work, &c->lock);
+    struct job *j = c->stop ? NULL : c->first;
+    if (j) {
+        c->first = j->next;
+        if (!c->first)
+            c->last = NULL;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return j;
+}
+
+static void finished(struct crew *c, struct job *j)
+{
+    pthread_mutex_lock(&c->lock);
+    j->next = c->pool;
+    c->pool = j;
+    c->idle++;
+    c->unfinished--;
+    if (c->unfinished == c->want)
+        pthread_cond_signal(&c->less);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void failed(struct crew *c, const struct err *e)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->failure.code == ERR_NONE)
+        c->failure = *e;
+    c->stop = true;
+    pthread_cond_broadcast(&c->work);
+    pthread_cond_signal(&c->less);
+    pthread_mutex_unlock(&c->lock);
+    const uint64_t one = 1;
+    while (write(c->o.wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+static void *hand_thread(void *arg)
+{
+    struct hand *h = arg;
+    struct crew *c = h->crew;
+    for (struct job *j; (j = next_job(c));) {
+        struct err e = {0};
+        int r = c->o.work(c->o.arg, h->number, j, &e);
+        if (r < 0)
+            failed(c, &e);
+        finished(c, j);
+    }
+    return NULL;
+}
+
+struct job *crew_take(struct crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct job *j = c->pool;
+    if (j) {
+        c->pool = j->next;
+        c->idle--;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return j;
+}
+
+void crew_return(struct crew *c, struct job *j)
+{
+    pthread_mutex_lock(&c->lock);
+    j->next = c->pool;
+    c->pool = j;
+    c->idle++;
+    pthread_mutex_unlock(&c->lock);
+}
+
+void crew_submit(struct crew *c, struct job *j)
+{
+    pthread_mutex_lock(&c->lock);
+    j->next = NULL;
+    if (c->last)
+        c->last->next = j;
+    else
+        c->first = j;
+    c->last = j;
+    c->unfinished++;
+    pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->lock);
+}
+
+size_t crew_idle(struct crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    size_t n = c->idle;
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+int crew_wait(struct crew *c, size_t backlog, int timeout_ms, struct err *e)
+{
+    struct timespec until;
+    int r = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + (int64_t)(timeout_ms % 1000) * 1000000;
+    until.tv_sec += timeout_ms / 1000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&c->lock);
+    c->want = backlog;
+    while (r == 0 && c->unfinished > backlog && c->failure.code == ERR_NONE) {
+        if (timeout_ms < 0)
+            pthread_cond_wait(&c->less, &c->lock);
+        else if (pthread_cond_timedwait(&c->less, &c->lock, &until) == ETIMEDOUT)
+            r = 1;
+    }
+    if (c->failure.code != ERR_NONE) {
+        *e = c->failure;
+        r = -1;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+/* --- life ----------------------------------------------------------------------------------------- */
+
+static void stop_hands(struct crew *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->lock);
+    for (unsigned i = 0; i < c->running; i++)
+        pthread_join(c->hands[i].thread, NULL);
+}
+
+void crew_free(struct crew *c)
+{
+    if (!c)
+        return;
+    stop_hands(c);
+    for (struct job *j = c->first; j; j = j->next)
+        caller_let_go(j->caller);
+    for (size_t i = 0; c->jobs && i < c->o.jobs; i++)
+        job_free(&c->jobs[i]);
+    pthread_cond_destroy(&c->less);
+    pthread_cond_destroy(&c->work);
+    pthread_mutex_destroy(&c->lock);
+    free(c->jobs);
+    free(c->hands);
+    free(c);
+}
+
+static int start_hands(struct crew *c)
+{
+    sigset_t all, old;
+    int r = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the corridor's */
+    for (unsigned i = 0; r == 0 && i < c->o.threads; i++) {
+        c->hands[i].crew = c;
+        c->hands[i].number = i;
+        r = pthread_create(&c->hands[i].thread, NULL, hand_thread, &c->hands[i]);
+        c->running += r == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return r == 0 ? 0 : -1;
+}
+
+struct crew *crew_new(const struct crew_options *o, struct err *e)
+{
+    struct crew *c = calloc(1, sizeof *c);
+    pthread_condattr_t attr;
+    if (!c)
+        goto memory;
+    c->o = *o;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->work, &attr);
+    pthread_cond_init(&c->less, &attr);
+    pthread_condattr_destroy(&attr);
+    c->jobs = calloc(o->jobs, sizeof *c->jobs);
+    c->hands = calloc(o->threads, sizeof *c->hands);
+    if (!c->jobs || !c->hands)
+        goto memory;
+    for (size_t i = 0; i < o->jobs; i++) {
+        job_init(&c->jobs[i]);
+        crew_return(c, &c->jobs[i]);
+    }
+    if (start_hands(c) == 0)
+        return c;
+memory:
+    crew_free(c);
+    err_set(e, ERR_INTERNAL, "memory", "out of memory or threads for signing");
+    return NULL;
+}

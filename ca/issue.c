@@ -1,0 +1,473 @@
+/* How a certificate comes to be. Steps 1 to 7 are taken by the corridor thread, for a batch; 8 and
+ * 9 by the signing threads (crew.c), for one certificate each:
+ *
+ *   1 receive   all requests that wait
+ *   2 parse     each (msg.c)
+ *   3 profile   everything that this signer may ever sign (profile.c), and the rate cap
+ *   4 clock     which never steps back, and the lifetime
+ *   5 entry     of the log: what will stand in the certificate, and why it was given
+ *   6 append    durable, under a signed head
+ *   7 TBS       with the serial that the log gave and the proof stapled in (tbs.c)
+ *   8 lint      reads it back (lint.c)
+ *   9 sign      in the token; assemble; answer
+ *
+ * A request is refused in steps 2 to 5, by rule, and nothing is left of it. From step 6 on nothing
+ * is refused: what fails there is final, the process ends, and start-up recovers. What a crash
+ * leaves is at worst a logged entry that was never signed, and never will be.
+ *
+ * Batching: the corridor takes the next batch when at most as many jobs are unfinished as there
+ * are signing threads. So the next batch is being logged while the last one is being signed; under
+ * load batches grow, since a batch costs two disk flushes and a head signature however large it
+ * is; and a lone request waits for nobody. */
+#include "ca/issue.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "ca/crew.h"
+#include "ca/job.h"
+#include "ca/lint.h"
+#include "tlog/proof.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define JOBS (TLOG_BATCH_MAX + IPC_BATCH) /* beside one for each signing thread */
+#define DRAIN_MS 3000
+#define REFUSED_LINES 10 /* log lines a second */
+#define WARN_BEFORE (30 * 86400)
+#define WARN_EVERY 86400
+/* What a certificate has beside names, key and the proof's extra: fixed fields and extensions,
+ * a path of 48 hashes, a checkpoint with an origin of 255 bytes twice, the signature. */
+#define CERT_OVERHEAD (700 + 48 * 45 + 900 + 100)
+
+struct station { /* what one signing thread keeps */
+    struct digest digest;
+    struct buf answer;
+    uint8_t cert[CA_CERT_MAX];
+};
+
+struct corridor {
+    const struct issue_options *o;
+    struct tbs_template template;
+    struct lint_policy lint;
+    struct door *door;
+    struct crew *crew;
+    struct station *stations;
+    int wake_fd;
+    int64_t started;
+    atomic_ullong issued, refused;
+
+    /* the rest is the corridor thread's own */
+    struct clock_guard clock;
+    struct digest digest;
+    struct buf answer, proof;
+    uint8_t body[JOB_BODY_MAX];
+    struct job *batch[TLOG_BATCH_MAX];
+    size_t n;
+    struct {
+        int64_t at; /* monotonic us */
+        double tokens;
+    } rate;
+    struct {
+        int64_t second;
+        unsigned lines, hidden;
+    } said;
+    int64_t warned;
+};
+
+static int fault(const char *name, int asked, struct err *e)
+{
+    return asked ? err_set(e, ERR_INTERNAL, "fault", "fault point %s", name) : 0;
+}
+#define STEP(name) fault(name, FAULT(name), e)
+
+/* --- refusing --------------------------------------------------------------------------------------- */
+
+static void say_refused(struct corridor *c, const struct job *j, const struct err *why)
+{
+    char id[SPIFFE_ID_MAX + 1] = "";
+    int64_t second = clock_mono_ms() / 1000;
+    if (second != c->said.second) {
+        if (c->said.hidden)
+            log_info("more requests refused", "count", log_num(c->said.hidden), NULL);
+        c->said.second = second;
+        c->said.lines = c->said.hidden = 0;
+    }
+    if (c->said.lines == REFUSED_LINES) {
+        c->said.hidden++;
+        return;
+    }
+    c->said.lines++;
+    size_t n = j->request.spiffe_id.len;
+    memcpy(id, n ? (const char *)j->request.spiffe_id.p : "", n);
+    id[n] = 0; /* n <= SPIFFE_ID_MAX: ca_issue_parse; odd bytes are escaped by the log */
+    log_info("request refused", "rule", why->rule, "why", why->msg, "spiffe_id", id, NULL);
+}
+
+/* Ends a job of the corridor thread with a refusal. */
+static void refuse(struct corridor *c, struct job *j, const struct err *why)
+{
+    say_refused(c, j, why);
+    atomic_fetch_add(&c->refused, 1);
+    ca_refused_write(&c->answer, j->id, why);
+    caller_answer(j->caller, &c->answer);
+    caller_let_go(j->caller);
+    crew_return(c->crew, j);
+}
+
+/* Keeps the jobs that pass; refuses the others. */
+static void sift(struct corridor *c, int (*pass)(struct corridor *c, struct job *j, struct err *e))
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        struct err why = {0};
+        if (pass(c, c->batch[i], &why) == 0)
+            c->batch[kept++] = c->batch[i];
+        else
+            refuse(c, c->batch[i], &why);
+    }
+    c->n = kept;
+}
+
+/* --- 1 receive, 2 parse ------------------------------------------------------------------------------ */
+
+static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
+{
+    const struct issue_options *o = c->o;
+    const char *token = hsm_token_name(o->hsm);
+    size_t token_len = strlen(token);
+    struct tlog_status s;
+    tlog_status(o->log, &s);
+    struct ca_info m = {.root = {o->root->der, o->root->len},
+                        .issuing = {o->issuing->der, o->issuing->len},
+                        .vkey = o->vkey,
+                        .log_size = s.size,
+                        .issued = atomic_load(&c->issued),
+                        .refused = atomic_load(&c->refused),
+                        .signatures = hsm_sign_count(o->hsm),
+                        .started = c->started,
+                        .token = {(const uint8_t *)token, token_len > 255 ? 255 : token_len}};
+    ca_info_write(&c->answer, id, &m);
+    caller_answer(caller, &c->answer);
+}
+
+static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, struct err *e)
+{
+    struct corridor *c = arg;
+    if (f->type == CA_INFO && f->body.len == 0) {
+        answer_info(c, caller, f->id);
+        return 0;
+    }
+    if (f->type != CA_ISSUE)
+        return err_set(e, ERR_MALFORMED, "ca-msg", "a message of type %u, which is no question",
+                       f->type);
+    struct job *j = crew_take(c->crew);
+    if (!j)
+        return err_set(e, ERR_INTERNAL, "signer-jobs", "the pool of jobs is empty");
+    memcpy(j->frame, f->body.p, f->body.len);
+    caller_hold(caller);
+    j->caller = caller;
+    j->id = f->id;
+    struct err why = {0};
+    if (ca_issue_parse(&j->request, (struct bytes){j->frame, f->body.len}, &why) == 0) {
+        c->batch[c->n++] = j;
+    } else {
+        j->request = (struct ca_issue){0};
+        refuse(c, j, &why);
+    }
+    return 0;
+}
+
+/* --- 3 profile and rate ------------------------------------------------------------------------------- */
+
+static int take_token(struct corridor *c, struct err *e)
+{
+    double rate = c->o->config->ca.rate;
+    if (rate <= 0)
+        return 0;
+    int64_t now = clock_mono_us();
+    c->rate.tokens += (double)(now - c->rate.at) * rate / 1e6;
+    c->rate.at = now;
+    if (c->rate.tokens > rate) /* at most one second's worth in one burst */
+        c->rate.tokens = rate;
+    if (c->rate.tokens < 1)
+        return err_set(e, ERR_RATE, "rate",
+                       "over %u certificates a second (ca.rate); try again in a moment",
+                       c->o->config->ca.rate);
+    c->rate.tokens -= 1;
+    return 0;
+}
+
+static int pass_profile(struct corridor *c, struct job *j, struct err *e)
+{
+    if (profile_check(&j->leaf, c->o->config, &j->request, e) < 0)
+        return -1;
+    return take_token(c, e);
+}
+
+/* --- 4 clock ------------------------------------------------------------------------------------------- */
+
+static int pass_clock(struct corridor *c, struct job *j, struct err *e)
+{
+    if (clock_guard_now(&c->clock, &j->now, e) < 0)
+        return -1;
+    return profile_validity(&j->leaf, j->now, c->o->issuing->not_after, e);
+}
+
+static void warn_issuer_ending(struct corridor *c)
+{
+    char when[21];
+    int64_t now = clock_wall();
+    if (c->o->issuing->not_after - now > WARN_BEFORE || now - c->warned < WARN_EVERY)
+        return;
+    c->warned = now;
+    clock_rfc3339(when, c->o->issuing->not_after);
+    log_warn("the issuing certificate ends soon; make a new one in time", "not_after", when, NULL);
+}
+
+/* --- 5 entry --------------------------------------------------------------------------------------------- */
+
+static int pass_entry(struct corridor *c, struct job *j, struct err *e)
+{
+    const struct ca_issue *m = &j->request;
+    const struct tlog_ext_info info = {.attestor = m->attestor,
+                                       .evidence = m->evidence,
+                                       .entry_id = m->entry_id,
+                                       .entry_revision = m->entry_revision,
+                                       .requester = m->requester,
+                                       .session = m->session};
+    if (tbs_leaf(&j->parts, j->extensions, sizeof j->extensions, &c->template, &c->digest, &j->leaf,
+                 e) < 0)
+        return -1;
+    buf_reset(&j->log_ext);
+    tlog_ext_write(&info, &j->log_ext);
+    struct tlog_entry entry = {.type = TLOG_ENTRY_TBS_CERT,
+                               .extensions = {j->log_ext.p, j->log_ext.len},
+                               .body = tbs_log_body(c->body, sizeof c->body, &j->parts)};
+    buf_reset(&j->log_entry);
+    tlog_entry_write(&entry, &j->log_entry);
+    size_t cert = j->parts.extensions.len + m->spki.len + j->parts.issuer.len +
+                  B64_LEN(j->log_ext.len) + CERT_OVERHEAD;
+    if (j->log_ext.failed || j->log_entry.failed || entry.body.len == 0 || cert > CA_CERT_MAX)
+        return err_set(e, ERR_TOO_LARGE, "cert-size",
+                       "names and key would make a certificate of over %d bytes", CA_CERT_MAX);
+    j->log_body =
+        (struct bytes){j->log_entry.p + j->log_entry.len - entry.body.len, entry.body.len};
+    return 0;
+}
+
+/* --- 6 append, 7 TBS --------------------------------------------------------------------------------------- */
+
+static int append(struct corridor *c, struct err *e)
+{
+    struct bytes entries[TLOG_BATCH_MAX];
+    uint64_t first;
+    for (size_t i = 0; i < c->n; i++)
+        entries[i] = (struct bytes){c->batch[i]->log_entry.p, c->batch[i]->log_entry.len};
+    if (tlog_append(c->o->log, entries, c->n, &first, e) < 0)
+        return -1;
+    if (first + c->n - 1 > TBS_INDEX_MAX)
+        return err_set(e, ERR_INTERNAL, "log-full", "the log's indexes do not fit a serial; start a new log");
+    for (size_t i = 0; i < c->n; i++)
+        c->batch[i]->index = first + i;
+    return 0;
+}
+
+static int build(struct corridor *c, size_t k, struct err *e)
+{
+    struct job *j = c->batch[k];
+    buf_reset(&c->proof);
+    tlog_batch_proof(c->o->log, k, (struct bytes){j->log_ext.p, j->log_ext.len}, &c->proof);
+    j->tbs = tbs_build(j->tbs_array, sizeof j->tbs_array, &j->parts,
+                       TBS_SERIAL(c->o->config->log.number, j->index),
+                       (struct bytes){c->proof.p, c->proof.len});
+    if (c->proof.failed || j->tbs.len == 0)
+        return err_set(e, ERR_INTERNAL, "cert-size", "certificate %llu does not fit its array",
+                       (unsigned long long)j->index);
+    return 0;
+}
+
+/* --- 8 lint, 9 sign: on a signing thread --------------------------------------------------------------------- */
+
+static int sign(struct corridor *c, struct station *s, const struct job *j, struct bytes *cert,
+                struct err *e)
+{
+    uint8_t hash[DIGEST_SHA256], rs[64], der[80];
+    size_t len = sizeof rs;
+    if (digest_sha256(&s->digest, j->tbs.p, j->tbs.len, hash) < 0)
+        return err_set(e, ERR_INTERNAL, "digest", "SHA-256 failed; is memory exhausted?");
+    if (hsm_sign(c->o->hsm, HSM_KEY_ISSUING, hash, sizeof hash, rs, &len, e) < 0)
+        return -1;
+    long n = len == sizeof rs ? der_ecdsa_from_rs(der, sizeof der, rs, 32) : -1;
+    if (n < 0)
+        return err_set(e, ERR_HSM, "hsm-signature", "the token's signature has %zu bytes", len);
+    *cert = tbs_certificate(s->cert, sizeof s->cert, j->tbs, j->parts.signature_algorithm,
+                            (struct bytes){der, (size_t)n});
+    if (cert->len == 0)
+        return err_set(e, ERR_INTERNAL, "cert-size", "certificate %llu does not fit its array",
+                       (unsigned long long)j->index);
+    return 0;
+}
+
+static int finish(struct corridor *c, struct station *s, struct job *j, struct err *e)
+{
+    struct bytes cert;
+    const struct lint_expect expect = {
+        .request = &j->request, .index = j->index, .now = j->now, .log_body = j->log_body};
+    if (lint_leaf(&c->lint, &s->digest, &expect, j->tbs, e) < 0) { /* 8 */
+        /* Refused before the process ends: asked again, it would end the next one too. */
+        ca_refused_write(&s->answer, j->id, e);
+        caller_answer(j->caller, &s->answer);
+        return -1;
+    }
+    if (sign(c, s, j, &cert, e) < 0 || STEP("issue-signed") < 0) /* 9 */
+        return -1;
+    const struct ca_issued m = {.index = j->index,
+                                .not_before = j->parts.not_before,
+                                .not_after = j->parts.not_after,
+                                .cert = cert};
+    ca_issued_write(&s->answer, j->id, &m);
+    atomic_fetch_add(&c->issued, 1);
+    caller_answer(j->caller, &s->answer);
+    return STEP("issue-answered");
+}
+
+static int work(void *arg, unsigned worker, struct job *j, struct err *e)
+{
+    struct corridor *c = arg;
+    int r = finish(c, &c->stations[worker], j, e);
+    caller_let_go(j->caller);
+    return r;
+}
+
+/* --- the corridor -------------------------------------------------------------------------------------------- */
+
+/* Takes the batch through steps 3 to 7. On failure what is left in c->batch was not submitted. */
+static int walk(struct corridor *c, struct err *e)
+{
+    if (STEP("issue-received") < 0)
+        return -1;
+    sift(c, pass_profile); /* 3 */
+    sift(c, pass_clock);   /* 4 */
+    sift(c, pass_entry);   /* 5 */
+    if (c->n == 0)
+        return 0;
+    if (STEP("issue-checked") < 0 || append(c, e) < 0 || STEP("issue-logged") < 0) /* 6 */
+        return -1;
+    for (size_t k = 0; k < c->n; k++) { /* 7 */
+        if (build(c, k, e) < 0 || STEP("issue-tbs") < 0) {
+            memmove(c->batch, c->batch + k, (c->n - k) * sizeof c->batch[0]);
+            c->n -= k;
+            return -1;
+        }
+        crew_submit(c->crew, c->batch[k]); /* to 8 and 9 */
+    }
+    c->n = 0;
+    return 0;
+}
+
+static int run(struct corridor *c, struct err *e)
+{
+    const size_t threads = c->o->config->token.threads;
+    struct door_event ev = {0};
+    while (!ev.stop) {
+        if (crew_wait(c->crew, threads, -1, e) < 0 || door_wait(c->door, &ev, e) < 0)
+            return -1;
+        if (ev.wake) /* a signing thread failed: crew_wait says with what */
+            continue;
+        /* Between crew_wait and here the backlog only fell, so the pool holds a whole batch. */
+        size_t room = TLOG_BATCH_MAX;
+        door_receive(c->door, &room, receive, c); /* 1, 2 */
+        if (c->n > 0 && walk(c, e) < 0)
+            return -1;
+        warn_issuer_ending(c);
+    }
+    log_info("draining", NULL);
+    int r = crew_wait(c->crew, 0, DRAIN_MS, e);
+    if (r > 0) { /* somebody does not take the answers */
+        door_hang_up(c->door);
+        r = crew_wait(c->crew, 0, -1, e);
+    }
+    return r;
+}
+
+static int open_stations(struct corridor *c, struct err *e)
+{
+    unsigned n = c->o->config->token.threads;
+    c->stations = calloc(n, sizeof *c->stations);
+    if (!c->stations)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for the signing threads");
+    for (unsigned i = 0; i < n; i++) {
+        buf_init(&c->stations[i].answer, IPC_FRAME_MAX);
+        if (digest_init(&c->stations[i].digest, e) < 0)
+            return -1;
+    }
+    return digest_init(&c->digest, e);
+}
+
+static int open_corridor(struct corridor *c, struct err *e)
+{
+    const struct issue_options *o = c->o;
+    int64_t newest = tlog_newest_time(o->log);
+    c->started = clock_wall();
+    /* The newest entry says not_before; it was made that much later. */
+    c->clock.last = newest ? newest + PROFILE_BACKDATE : 0;
+    c->rate.at = clock_mono_us();
+    c->rate.tokens = o->config->ca.rate;
+    c->lint = (struct lint_policy){.config = o->config,
+                                   .issuer_name = o->issuing->subject,
+                                   .issuer_key_id = o->issuing->key_id,
+                                   .issuer_not_after = o->issuing->not_after};
+    buf_init(&c->answer, IPC_FRAME_MAX);
+    buf_init(&c->proof, TLOG_PROOF_MAX);
+    c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (c->wake_fd < 0)
+        return err_errno(e, "signer-wake", "cannot make an eventfd");
+    if (tbs_template_init(&c->template, o->issuing->subject, o->issuing->key_id, e) < 0 ||
+        open_stations(c, e) < 0)
+        return -1;
+    c->door = door_new(o->listen_fd, c->wake_fd, o->stop_fd, o->peer_uid, e);
+    const struct crew_options crew = {.threads = o->config->token.threads,
+                                      .jobs = JOBS + o->config->token.threads,
+                                      .work = work,
+                                      .arg = c,
+                                      .wake_fd = c->wake_fd};
+    if (!c->door || !(c->crew = crew_new(&crew, e)))
+        return -1;
+    return 0;
+}
+
+static void close_corridor(struct corridor *c)
+{
+    if (c->door)
+        door_hang_up(c->door); /* so that no signing thread waits for a caller that does not read */
+    for (size_t i = 0; i < c->n; i++)
+        caller_let_go(c->batch[i]->caller);
+    crew_free(c->crew);
+    door_free(c->door);
+    for (unsigned i = 0; c->stations && i < c->o->config->token.threads; i++) {
+        digest_free(&c->stations[i].digest);
+        buf_free(&c->stations[i].answer);
+    }
+    free(c->stations);
+    digest_free(&c->digest);
+    buf_free(&c->answer);
+    buf_free(&c->proof);
+    if (c->wake_fd >= 0)
+        close(c->wake_fd);
+    free(c);
+}
+
+int issue_run(const struct issue_options *o, struct err *e)
+{
+    struct corridor *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for the corridor");
+    c->o = o;
+    c->wake_fd = -1;
+    int r = open_corridor(c, e) < 0 ? -1 : run(c, e);
+    close_corridor(c);
+    return r;
+}

@@ -1,0 +1,198 @@
+/* The fixed table of messages, both directions of each side by side. A field that is over its bound
+ * is refused when read, and never written: the writer's buffer is marked failed. */
+#include "ca/msg.h"
+#include "base/spiffe.h"
+#include <string.h>
+
+#define ATTESTOR_MAX 32
+#define DIGEST_LEN 32
+#define INFO_CERT_MAX 4096
+#define INFO_VKEY_MAX 511
+
+static int malformed(struct err *e, const char *message, const char *field)
+{
+    return err_set(e, ERR_MALFORMED, "ca-msg",
+                   "%s: %s is missing, over its bound, or followed by other bytes; "
+                   "the two sides are not of one version",
+                   message, field);
+}
+
+static bool digest_or_nothing(struct bytes b)
+{
+    return b.len == 0 || b.len == DIGEST_LEN;
+}
+
+/* --- CA_ISSUE ---------------------------------------------------------------------------------- */
+
+static bool issue_bounded(const struct ca_issue *m)
+{
+    if (m->dns_count > CA_DNS_MAX || m->spiffe_id.len > SPIFFE_ID_MAX || m->spki.len > CA_SPKI_MAX ||
+        m->attestor.len > ATTESTOR_MAX || m->entry_id.len > CA_ENTRY_ID_MAX ||
+        m->requester.len > SPIFFE_ID_MAX)
+        return false;
+    return digest_or_nothing(m->evidence) && digest_or_nothing(m->session);
+}
+
+void ca_issue_write(struct buf *b, uint64_t id, const struct ca_issue *m)
+{
+    ipc_frame_begin(b, CA_ISSUE, id);
+    if (!issue_bounded(m)) {
+        b->failed = true;
+        return;
+    }
+    buf_u8(b, m->profile);
+    buf_u32(b, m->lifetime);
+    buf_vec16(b, m->spiffe_id.p, m->spiffe_id.len);
+    buf_u8(b, m->dns_count);
+    for (size_t i = 0; i < m->dns_count; i++)
+        buf_vec8(b, m->dns[i].p, m->dns[i].len);
+    buf_vec16(b, m->spki.p, m->spki.len);
+    buf_vec8(b, m->attestor.p, m->attestor.len);
+    buf_vec8(b, m->evidence.p, m->evidence.len);
+    buf_vec8(b, m->entry_id.p, m->entry_id.len);
+    buf_u64(b, m->entry_revision);
+    buf_vec16(b, m->requester.p, m->requester.len);
+    buf_vec8(b, m->session.p, m->session.len);
+}
+
+int ca_issue_parse(struct ca_issue *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    memset(m, 0, sizeof *m);
+    cur_u8(&c, &m->profile);
+    cur_u32(&c, &m->lifetime);
+    cur_vec16(&c, &m->spiffe_id);
+    cur_u8(&c, &m->dns_count);
+    if (c.failed || m->dns_count > CA_DNS_MAX)
+        return malformed(e, "issue request", "profile, lifetime, SPIFFE ID or DNS count");
+    for (size_t i = 0; i < m->dns_count; i++)
+        cur_vec8(&c, &m->dns[i]);
+    cur_vec16(&c, &m->spki);
+    cur_vec8(&c, &m->attestor);
+    cur_vec8(&c, &m->evidence);
+    cur_vec8(&c, &m->entry_id);
+    cur_u64(&c, &m->entry_revision);
+    cur_vec16(&c, &m->requester);
+    cur_vec8(&c, &m->session);
+    if (!cur_done(&c) || !issue_bounded(m))
+        return malformed(e, "issue request", "a field");
+    return 0;
+}
+
+/* --- CA_ISSUED --------------------------------------------------------------------------------- */
+
+void ca_issued_write(struct buf *b, uint64_t id, const struct ca_issued *m)
+{
+    ipc_frame_begin(b, CA_ISSUED, id);
+    buf_u64(b, m->index);
+    buf_u64(b, (uint64_t)m->not_before);
+    buf_u64(b, (uint64_t)m->not_after);
+    buf_vec16(b, m->cert.p, m->cert.len);
+    if (m->cert.len == 0 || m->cert.len > CA_CERT_MAX)
+        b->failed = true;
+}
+
+int ca_issued_parse(struct ca_issued *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    uint64_t not_before, not_after;
+    memset(m, 0, sizeof *m);
+    cur_u64(&c, &m->index);
+    cur_u64(&c, &not_before);
+    cur_u64(&c, &not_after);
+    cur_vec16(&c, &m->cert);
+    if (!cur_done(&c) || m->cert.len == 0 || m->cert.len > CA_CERT_MAX)
+        return malformed(e, "issued answer", "a field");
+    if (not_before > INT64_MAX || not_after > INT64_MAX || not_before > not_after)
+        return malformed(e, "issued answer", "the validity");
+    m->not_before = (int64_t)not_before;
+    m->not_after = (int64_t)not_after;
+    return 0;
+}
+
+/* --- CA_REFUSED -------------------------------------------------------------------------------- */
+
+void ca_refused_write(struct buf *b, uint64_t id, const struct err *why)
+{
+    ipc_frame_begin(b, CA_REFUSED, id);
+    buf_u8(b, (uint8_t)why->code);
+    buf_vec8(b, why->rule, strnlen(why->rule, sizeof why->rule - 1));
+    buf_vec16(b, why->msg, strnlen(why->msg, sizeof why->msg - 1));
+}
+
+/* Text into a fixed array; nothing that could end the string or a log line early. */
+static bool text_copy(char *dst, size_t cap, struct bytes src)
+{
+    if (src.len >= cap || memchr(src.p, 0, src.len))
+        return false;
+    memcpy(dst, src.p, src.len);
+    dst[src.len] = 0;
+    return true;
+}
+
+int ca_refused_parse(struct err *why, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    struct bytes rule, msg;
+    uint8_t code;
+    memset(why, 0, sizeof *why);
+    cur_u8(&c, &code);
+    cur_vec8(&c, &rule);
+    cur_vec16(&c, &msg);
+    if (!cur_done(&c) || code == ERR_NONE || code >= ERR_CODES)
+        return malformed(e, "refusal", "the code");
+    if (!text_copy(why->rule, sizeof why->rule, rule) || !text_copy(why->msg, sizeof why->msg, msg))
+        return malformed(e, "refusal", "rule or message");
+    why->code = (enum err_code)code;
+    return 0;
+}
+
+/* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
+
+static bool info_bounded(const struct ca_info *m)
+{
+    return m->root.len > 0 && m->root.len <= INFO_CERT_MAX && m->issuing.len > 0 &&
+           m->issuing.len <= INFO_CERT_MAX && m->vkey.len > 0 && m->vkey.len <= INFO_VKEY_MAX &&
+           !memchr(m->vkey.p, 0, m->vkey.len) && !memchr(m->token.p, 0, m->token.len) &&
+           m->started >= 0;
+}
+
+void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
+{
+    ipc_frame_begin(b, CA_INFO_REPLY, id);
+    if (!info_bounded(m)) {
+        b->failed = true;
+        return;
+    }
+    buf_vec16(b, m->root.p, m->root.len);
+    buf_vec16(b, m->issuing.p, m->issuing.len);
+    buf_vec16(b, m->vkey.p, m->vkey.len);
+    buf_u64(b, m->log_size);
+    buf_u64(b, m->issued);
+    buf_u64(b, m->refused);
+    buf_u64(b, m->signatures);
+    buf_u64(b, (uint64_t)m->started);
+    buf_vec8(b, m->token.p, m->token.len);
+}
+
+int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    uint64_t started;
+    memset(m, 0, sizeof *m);
+    cur_vec16(&c, &m->root);
+    cur_vec16(&c, &m->issuing);
+    cur_vec16(&c, &m->vkey);
+    cur_u64(&c, &m->log_size);
+    cur_u64(&c, &m->issued);
+    cur_u64(&c, &m->refused);
+    cur_u64(&c, &m->signatures);
+    cur_u64(&c, &started);
+    cur_vec8(&c, &m->token);
+    if (!cur_done(&c) || started > INT64_MAX)
+        return malformed(e, "info answer", "a field");
+    m->started = (int64_t)started;
+    if (!info_bounded(m))
+        return malformed(e, "info answer", "a certificate, the verifier key or the token name");
+    return 0;
+}

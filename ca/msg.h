@@ -1,0 +1,61 @@
+/* What the signer may be asked, and what it answers: the fixed table. Both directions of each
+ * message stand in msg.c. Transport is base/ipc. Every field is bounded; parsing is strict.
+ *
+ *   type            body
+ *   CA_ISSUE        request below                      → CA_ISSUED or CA_REFUSED
+ *   CA_INFO         empty                              → CA_INFO_REPLY
+ *   CA_REFUSED      u8 err_code ‖ vec8 rule ‖ vec16 message
+ *
+ * Parsed structs hold views into the frame; written ones borrow from the caller.
+ */
+#ifndef CA_MSG_H
+#define CA_MSG_H
+#include "base/ipc.h"
+
+enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY };
+enum ca_profile_id {
+    CA_PROFILE_WORKLOAD = 1, /* X509-SVID of a registered workload or agent */
+    CA_PROFILE_SERVER = 2    /* this authority's own TLS server: spiffe://td/mayfly/server */
+};
+#define CA_DNS_MAX 16
+#define CA_SPKI_MAX 600
+#define CA_ENTRY_ID_MAX 64
+#define CA_CERT_MAX 12288
+
+struct ca_issue {
+    uint8_t profile;
+    uint32_t lifetime;            /* seconds */
+    struct bytes spiffe_id;
+    struct bytes dns[CA_DNS_MAX]; /* server profile: DNS names or IP addresses */
+    uint8_t dns_count;
+    struct bytes spki;            /* DER SubjectPublicKeyInfo */
+    /* for the log entry */
+    struct bytes attestor;        /* evidence kind; at most 32 bytes */
+    struct bytes evidence;        /* empty, or SHA-256(salt ‖ evidence): 32 bytes */
+    struct bytes entry_id;        /* at most CA_ENTRY_ID_MAX */
+    uint64_t entry_revision;
+    struct bytes requester;       /* SPIFFE ID of the asking agent; may be empty */
+    struct bytes session;         /* empty, or SHA-256 thumbprint of the session key: 32 bytes */
+};
+struct ca_issued {
+    uint64_t index;               /* in the log; serial = (log number << 48) | index */
+    int64_t not_before, not_after;
+    struct bytes cert;            /* DER */
+};
+struct ca_info {
+    struct bytes root, issuing;   /* DER certificates */
+    struct bytes vkey;            /* text of the log's verifier key */
+    uint64_t log_size, issued, refused, signatures; /* the last three: of this signer process */
+    int64_t started;              /* wall seconds */
+    struct bytes token;           /* name of the token */
+};
+void ca_issue_write(struct buf *b, uint64_t id, const struct ca_issue *m);
+int ca_issue_parse(struct ca_issue *m, struct bytes body, struct err *e);
+void ca_issued_write(struct buf *b, uint64_t id, const struct ca_issued *m);
+int ca_issued_parse(struct ca_issued *m, struct bytes body, struct err *e);
+void ca_refused_write(struct buf *b, uint64_t id, const struct err *why);
+int ca_refused_parse(struct err *why, struct bytes body, struct err *e); /* fills *why */
+void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m);
+int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e);
+
+#endif

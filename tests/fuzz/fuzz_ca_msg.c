@@ -1,0 +1,50 @@
+/* Message bodies between frontend and signer, either of which may be taken. The first byte chooses
+ * the parser; what parses is written back the same. */
+#include "ca/msg.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void must_equal(const struct buf *b, const uint8_t *body, size_t len)
+{
+    if (b->failed || b->len != IPC_HEADER + len || memcmp(b->p + IPC_HEADER, body, len) != 0)
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    if (len < 1 || len > IPC_FRAME_MAX - IPC_HEADER)
+        return 0;
+    const struct bytes body = {data + 1, len - 1};
+    struct err e = {0}, why;
+    struct ca_issue issue;
+    struct ca_issued issued;
+    struct ca_info info;
+    struct buf b;
+    int r = -1;
+    buf_init(&b, IPC_FRAME_MAX);
+    switch (data[0] % 4) {
+    case 0:
+        if ((r = ca_issue_parse(&issue, body, &e)) == 0)
+            ca_issue_write(&b, 1, &issue);
+        break;
+    case 1:
+        if ((r = ca_issued_parse(&issued, body, &e)) == 0)
+            ca_issued_write(&b, 1, &issued);
+        break;
+    case 2:
+        if ((r = ca_refused_parse(&why, body, &e)) == 0)
+            ca_refused_write(&b, 1, &why);
+        break;
+    default:
+        if ((r = ca_info_parse(&info, body, &e)) == 0)
+            ca_info_write(&b, 1, &info);
+    }
+    if (r == 0)
+        must_equal(&b, body.p, body.len);
+    else if (e.code == ERR_NONE || !e.rule[0])
+        abort();
+    buf_free(&b);
+    return 0;
+}
