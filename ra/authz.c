@@ -1,0 +1,311 @@
+/* Authorizations: one of a session for a SPIFFE ID, and its one challenge, remote-attest-01. */
+#include "base/clock.h"
+#include "ra/store.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* --- the object ---------------------------------------------------------------------------------------------------- */
+
+struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err *e)
+{
+    size_t n = strlen(spiffe_id) + 1;
+    uint8_t token[32];
+    struct authz *a = calloc(1, sizeof *a + n);
+    if (!a) {
+        no_memory(e);
+        return NULL;
+    }
+    if (id_make(a->id, e) < 0 || random_fill(token, sizeof token, e) < 0) {
+        free(a);
+        return NULL;
+    }
+    b64url_encode(a->challenge_token, token, sizeof token);
+    a->session = s;
+    a->status = a->challenge = RA_PENDING;
+    memcpy(a->spiffe_id, spiffe_id, n);
+    return a;
+}
+
+void authz_free(struct authz *a)
+{
+    if (!a)
+        return;
+    strings_free(&a->selectors);
+    free(a->error);
+    free(a);
+}
+
+void authz_add(struct ra *ra, struct authz *a)
+{
+    a->next = a->session->authz;
+    a->session->authz = a;
+    a->session->authz_count++;
+    map_add(&ra->authz, &a->node, a->id, RA_ID_LEN);
+    ra->valid_authz += a->status == RA_VALID;
+}
+
+void authz_remove(struct ra *ra, struct authz *a)
+{
+    for (struct authz **p = &a->session->authz; *p; p = &(*p)->next)
+        if (*p == a) {
+            *p = a->next;
+            a->session->authz_count--;
+            break;
+        }
+    map_remove(&ra->authz, &a->node);
+    ra->valid_authz -= a->status == RA_VALID;
+    authz_free(a);
+}
+
+void authz_facts(const struct authz *a, struct facts *f)
+{
+    *f = (struct facts){a->proves ? a->spiffe_id : NULL, a->selectors.v, a->selectors.n};
+}
+
+/* --- looking ---------------------------------------------------------------------------------------------------------- */
+
+struct authz *authz_live(const struct ra_session *s, const char *spiffe_id, int64_t now)
+{
+    for (struct authz *a = s->authz; a; a = a->next)
+        if (a->status == RA_VALID && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0)
+            return a;
+    return NULL;
+}
+
+struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now)
+{
+    for (struct authz *a = s->authz; a; a = a->next)
+        if (a->status == RA_PENDING && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0)
+            return a;
+    return NULL;
+}
+
+struct authz *authz_find(struct ra *ra, const struct ra_session *s, const char *id)
+{
+    struct map_node *n = map_find(&ra->authz, id, strlen(id));
+    struct authz *a = n ? MAP_OBJECT(n, struct authz, node) : NULL;
+    return a && a->session == s ? a : NULL;
+}
+
+/* Room for one more in the session's list; makes it from what can not be used any more. */
+int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e)
+{
+    struct authz *next;
+    if (s->authz_count < RA_AUTHZ_SESSION_MAX)
+        return 0;
+    for (struct authz *a = s->authz; a; a = next) {
+        next = a->next;
+        /* Valid ones stand in the store, and go with the sweep. */
+        if (a->status != RA_VALID && a->challenge != RA_PROCESSING && (a->status != RA_PENDING || a->expires <= now))
+            authz_remove(ra, a);
+    }
+    if (s->authz_count < RA_AUTHZ_SESSION_MAX)
+        return 0;
+    return err_set(e, ERR_RATE, "authorizations", "this account has %d authorizations; use another for more",
+                   RA_AUTHZ_SESSION_MAX);
+}
+
+/* --- changing ------------------------------------------------------------------------------------------------------------ */
+
+/* Open orders of the session that wait for authorization `from` wait for `to`. */
+static void orders_move(struct ra_session *s, const char *from, const char *to)
+{
+    for (struct order *o = s->open; o; o = o->s_next)
+        if (strcmp(o->authz, from) == 0)
+            memcpy(o->authz, to, sizeof o->authz);
+}
+
+void authz_install(struct ra *ra, struct authz *fresh)
+{
+    struct authz *next;
+    for (struct authz *a = fresh->session->authz; a; a = next) {
+        next = a->next;
+        if (strcmp(a->spiffe_id, fresh->spiffe_id) != 0)
+            continue;
+        /* Another challenge of this pair that is being answered keeps its object for the answer. */
+        if (a->challenge == RA_PROCESSING && strcmp(a->id, fresh->id) != 0)
+            continue;
+        orders_move(fresh->session, a->id, fresh->id);
+        authz_remove(ra, a);
+    }
+    authz_add(ra, fresh);
+}
+
+void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why)
+{
+    ra->valid_authz -= a->status == RA_VALID;
+    a->status = status;
+    if (a->challenge != RA_VALID)
+        a->challenge = RA_INVALID;
+    if (!a->error && (a->error = malloc(sizeof *a->error)))
+        *a->error = *why;
+    for (struct order *o = a->session->open, *next; o; o = next) {
+        next = o->s_next;
+        if (strcmp(o->authz, a->id) == 0 && o->status != RA_PROCESSING)
+            order_finish(ra, o, RA_INVALID, why);
+    }
+}
+
+/* --- what others see -------------------------------------------------------------------------------------------------------- */
+
+static void view(const struct authz *a, struct ra_authz_view *v, int64_t now)
+{
+    memset(v, 0, sizeof *v);
+    memcpy(v->id, a->id, sizeof v->id);
+    v->status = (a->status == RA_VALID || a->status == RA_PENDING) && a->expires <= now ? RA_EXPIRED : a->status;
+    snprintf(v->identifier.type, sizeof v->identifier.type, "uri");
+    snprintf(v->identifier.value, sizeof v->identifier.value, "%s", a->spiffe_id);
+    memcpy(v->challenge_token, a->challenge_token, sizeof v->challenge_token);
+    v->challenge_status = a->challenge;
+    v->expires = a->expires;
+    v->validated = a->validated;
+    if (a->error)
+        v->error = *a->error;
+}
+_Static_assert(sizeof((struct ra_authz_view *)0)->challenge_token == sizeof((struct authz *)0)->challenge_token,
+               "a view holds a token whole");
+
+static int refuse_unknown(struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "authorization",
+                   "this account has no such authorization (or no longer); make a new order");
+}
+
+void ra_authz_get(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg)
+{
+    struct ra_authz_view v;
+    struct err e = {0};
+    pthread_mutex_lock(&ra->lock);
+    const struct authz *a = authz_find(ra, s, id);
+    if (a)
+        view(a, &v, clock_wall());
+    else
+        refuse_unknown(&e);
+    pthread_mutex_unlock(&ra->lock);
+    cb(arg, a ? &v : NULL, a ? NULL : &e);
+}
+
+/* --- deactivation (RFC 8555 section 7.5.2) ------------------------------------------------------------------------------------- */
+
+struct deactivate_op {
+    struct op op;
+    struct ra_session *s; /* a reference */
+    char id[RA_ID_LEN + 1];
+    ra_authz_cb *cb;
+    void *arg;
+};
+
+static int deactivate_write(struct op *op, struct store *s, struct err *e)
+{
+    return store_authz_delete(s, ((struct deactivate_op *)(void *)op)->id, e);
+}
+
+static void deactivate_done(struct op *op, struct ra *ra, const struct err *e)
+{
+    struct deactivate_op *o = (struct deactivate_op *)(void *)op;
+    struct err why = {0};
+    if (!e) {
+        err_set(&why, ERR_UNAUTHORIZED, "authorization-deactivated", "the authorization was deactivated");
+        pthread_mutex_lock(&ra->lock);
+        struct authz *a = authz_find(ra, o->s, o->id);
+        if (a)
+            authz_fail(ra, a, RA_DEACTIVATED, &why);
+        pthread_mutex_unlock(&ra->lock);
+        ra_authz_get(ra, o->s, o->id, o->cb, o->arg);
+    } else {
+        o->cb(o->arg, NULL, e);
+    }
+    ra_session_release(o->s);
+    free(o);
+}
+
+void ra_authz_deactivate(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg)
+{
+    struct err e = {0};
+    pthread_mutex_lock(&ra->lock);
+    bool known = authz_find(ra, s, id) != NULL;
+    pthread_mutex_unlock(&ra->lock);
+    struct deactivate_op *o = known ? calloc(1, sizeof *o) : NULL;
+    if (!known) {
+        refuse_unknown(&e);
+    } else if (!o) {
+        no_memory(&e);
+    } else {
+        *o = (struct deactivate_op){
+            .op = {.write = deactivate_write, .done = deactivate_done}, .s = session_ref(s), .cb = cb, .arg = arg};
+        memcpy(o->id, id, sizeof o->id);
+        if (writer_push(ra, &o->op, &e) == 0)
+            return;
+        ra_session_release(s);
+        free(o);
+    }
+    cb(arg, NULL, &e);
+}
+
+/* --- the challenge (RFC 8555 section 7.5.1) ----------------------------------------------------------------------------------------- */
+
+struct answer {
+    struct ra *ra;
+    struct ra_session *s; /* a reference */
+    char id[RA_ID_LEN + 1];
+    ra_authz_cb *cb;
+    void *arg;
+};
+
+/* Trouble of ours leaves the challenge open, to be answered again; evidence that is refused ends it. */
+static bool is_ours(const struct err *e)
+{
+    return e->code == ERR_UNAVAILABLE || e->code == ERR_INTERNAL || e->code == ERR_CORRUPT || e->code == ERR_RATE;
+}
+
+static void answer_done(void *arg, const struct err *e)
+{
+    struct answer *w = arg;
+    if (e) {
+        pthread_mutex_lock(&w->ra->lock);
+        struct authz *a = authz_find(w->ra, w->s, w->id);
+        if (a && is_ours(e))
+            a->challenge = RA_PENDING;
+        else if (a)
+            authz_fail(w->ra, a, RA_INVALID, e);
+        pthread_mutex_unlock(&w->ra->lock);
+    }
+    if (e && is_ours(e))
+        w->cb(w->arg, NULL, e);
+    else
+        ra_authz_get(w->ra, w->s, w->id, w->cb, w->arg);
+    ra_session_release(w->s);
+    free(w);
+}
+
+void ra_challenge_answer(struct ra *ra, struct ra_session *s, const char *authz_id, const json_t *evidence,
+                         ra_authz_cb *cb, void *arg)
+{
+    struct err e = {0};
+    char spiffe_id[SPIFFE_ID_MAX + 1], token[sizeof((struct authz *)0)->challenge_token];
+    struct answer *w = calloc(1, sizeof *w);
+    if (!w) {
+        no_memory(&e);
+        cb(arg, NULL, &e);
+        return;
+    }
+    *w = (struct answer){.ra = ra, .s = session_ref(s), .cb = cb, .arg = arg};
+    pthread_mutex_lock(&ra->lock);
+    struct authz *a = authz_find(ra, s, authz_id);
+    bool waits = a && a->status == RA_PENDING && a->challenge == RA_PENDING && a->expires > clock_wall();
+    if (waits) {
+        a->challenge = RA_PROCESSING; /* until answer_done: nobody frees it, nobody answers it twice */
+        memcpy(w->id, a->id, sizeof w->id);
+        memcpy(token, a->challenge_token, sizeof token);
+        snprintf(spiffe_id, sizeof spiffe_id, "%s", a->spiffe_id);
+    }
+    pthread_mutex_unlock(&ra->lock);
+    if (waits) {
+        vouch(ra, s, spiffe_id, w->id, evidence, token, answer_done, w);
+        return;
+    }
+    /* Answered already, or being answered: the answer is how it stands. */
+    ra_authz_get(ra, s, authz_id, cb, arg);
+    ra_session_release(w->s);
+    free(w);
+}

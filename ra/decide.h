@@ -1,0 +1,21 @@
+/* The decision: may evidence that was verified be called this name? Pure: no clock, no store. */
+#ifndef RA_DECIDE_H
+#define RA_DECIDE_H
+#include "ra/ra.h"
+
+struct facts { /* what evidence shows; all borrowed */
+    const char *proven_id; /* the ID that it proves itself; NULL or "": none */
+    char *const *selectors;
+    size_t selectors_count;
+};
+/* x: the entry for spiffe_id, or NULL. 0: yes. -1 with the rules
+ * "entry" (none for this ID), "parent" (an agent's, not the authority's), "evidence-id" (the evidence
+ * proves another ID and the entry's selectors do not match either), "selectors". */
+int decide(const struct ra_entry *x, const char *spiffe_id, const char *authority, const struct facts *f,
+           struct err *e);
+/* The part that needs no evidence. */
+int decide_entry(const struct ra_entry *x, const char *spiffe_id, const char *authority, struct err *e);
+/* Each DNS name must stand in the entry: ERR_REJECTED_ID, rule "dns". */
+int decide_dns(const struct ra_entry *x, const char *const *dns, size_t dns_count, struct err *e);
+
+#endif

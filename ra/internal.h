@@ -1,0 +1,269 @@
+/* Inside ra/: the objects, who guards them, and what the files offer each other.
+ *
+ * ra->lock guards everything in memory: the maps, the lists, and every field that is not marked
+ * otherwise. It is held for lookups and copies, never over I/O, cryptography, the signer or a
+ * callback. Objects are freed under it, or when they are in no map and no list any more.
+ * The store belongs to the store thread alone (after ra_open).
+ */
+#ifndef RA_INTERNAL_H
+#define RA_INTERNAL_H
+#include "base/spiffe.h"
+#include "ra/decide.h"
+#include "ra/map.h"
+#include "ra/ra.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* --- limits, in one place ------------------------------------------------------------------------- */
+#define RA_SESSIONS_MAX 131072       /* accounts; more: ERR_RATE, rule "sessions" */
+#define RA_ORDERS_OPEN_MAX 16384     /* ERR_RATE, rule "orders" */
+#define RA_ORDERS_SESSION_MAX 64     /* open, of one session; ERR_RATE, rule "orders-session" */
+#define RA_ORDERS_FINISHED 2048      /* kept to be read again; then the oldest goes */
+#define RA_ORDER_LIFETIME 600        /* seconds, while open */
+#define RA_AUTHZ_SESSION_MAX 256     /* of one session; ERR_RATE, rule "authorizations" */
+#define RA_OPS_MAX 8192              /* writes that wait; ERR_UNAVAILABLE, rule "store-queue" */
+#define RA_SELECTORS_MAX ATTEST_SELECTORS_MAX
+#define RA_SELECTOR_LEN 1024
+#define RA_TOKEN_LIFETIME_MAX (30u * 86400)
+#define RA_TOKEN_GRACE 600           /* an expired token is known this long, to be called so */
+#define RA_SWEEP_MS 10000
+
+struct strings { /* owned */
+    char **v;
+    size_t n;
+};
+int strings_copy(struct strings *to, char *const *v, size_t n); /* -1: out of memory, to is empty */
+void strings_free(struct strings *s);
+
+/* --- objects --------------------------------------------------------------------------------------- */
+
+struct entry { /* immutable once made; an update makes another */
+    atomic_uint refs;
+    struct ra_entry x;
+    struct map_node by_id;
+};
+struct registry { /* entries: in order of SPIFFE ID, and by id */
+    struct entry **sorted; /* owned; each holds a reference */
+    size_t n, cap;
+    struct map by_id;
+};
+
+struct token { /* immutable but for `spent` */
+    struct map_node node; /* by hash */
+    uint8_t hash[32];     /* SHA-256 of the secret: the secret is nowhere */
+    char *spiffe_id;      /* owned; NULL: gives selectors only */
+    struct strings selectors;
+    int64_t created, expires;
+    bool spent;
+};
+
+struct authz {
+    struct map_node node;      /* by id */
+    struct authz *next;        /* of the session's list */
+    struct ra_session *session;/* not owned: the session outlives its list */
+    char id[RA_ID_LEN + 1];
+    enum ra_status status, challenge;
+    char challenge_token[B64URL_LEN(32) + 1];
+    int64_t expires, validated;
+    struct err *error;         /* owned; NULL: none */
+    /* what was proven; immutable once valid */
+    enum attest_kind kind;
+    bool proves;               /* the evidence proves spiffe_id itself */
+    struct strings selectors;
+    uint8_t salt[16], evidence[32];
+    char spiffe_id[];
+};
+
+struct order;
+struct ra_session {
+    struct map_node by_id, by_thumbprint;
+    struct ra *ra;             /* not owned */
+    atomic_uint refs;          /* the maps hold one together */
+    char id[RA_ID_LEN + 1];    /* id, thumbprint, key: immutable */
+    char thumbprint[44];
+    uint8_t thumbprint_raw[32];
+    struct key *key;           /* owned */
+    atomic_bool deactivated;   /* written under the lock */
+    bool doomed;               /* the sweep is deleting it: not found any more */
+    int64_t created, used;
+    struct authz *authz;       /* owned list */
+    size_t authz_count;
+    struct order *open;        /* list of its open orders */
+    size_t open_count;
+};
+
+struct order {
+    struct map_node node;      /* by id */
+    struct order *prev, *next; /* of ra's list: open, or finished */
+    struct order *s_prev, *s_next; /* of the session's list, while open */
+    unsigned refs;             /* the map holds one */
+    struct ra_session *session;/* holds a reference while open; then NULL */
+    char owner[RA_ID_LEN + 1]; /* the session's id */
+    char id[RA_ID_LEN + 1], authz[RA_ID_LEN + 1];
+    enum ra_status status;
+    int64_t expires;
+    struct err *error;         /* owned */
+    char *chain;               /* owned; set once, before the status says valid */
+    size_t chain_len;
+    uint64_t index;
+    /* of the issuance under way */
+    struct ra *ra;             /* not owned */
+    ra_order_cb *cb;
+    void *arg;
+    bool one_shot;             /* by newOrder: a failure leaves no order behind */
+    char entry_id[RA_ID_LEN + 1];
+    uint64_t entry_revision;
+    enum attest_kind kind;
+    /* immutable */
+    size_t dns_count;
+    const char *dns[CA_DNS_MAX]; /* into text */
+    char uri[];                /* the SPIFFE ID, then the DNS names, each with its NUL */
+};
+struct order_list {
+    struct order *head, *tail; /* oldest first */
+    size_t count;
+};
+
+/* --- the store thread -------------------------------------------------------------------------------- */
+
+struct store;
+/* One write that waits. write: inside the transaction, on the store thread; -1 undoes this op alone.
+ * done: after the commit (e NULL) or failure, in the order of asking; makes it visible in memory,
+ * calls back, and frees the op. Exactly one done for every op that was taken. */
+struct op {
+    struct op *next;
+    int (*write)(struct op *op, struct store *s, struct err *e);
+    void (*done)(struct op *op, struct ra *ra, const struct err *e);
+    struct err err;
+};
+int writer_start(struct ra *ra, struct err *e);
+void writer_stop(struct ra *ra); /* finishes what waits */
+/* 0: taken. -1: ERR_UNAVAILABLE ("stopping", "store-queue"); the op is still the caller's. */
+int writer_push(struct ra *ra, struct op *op, struct err *e);
+void writer_sweep(struct ra *ra); /* a whole round of the sweep now; for tests */
+/* One bounded step, on the store thread; true: the round is not finished. */
+bool sweep_step(struct ra *ra);
+
+struct ra {
+    const struct config *config; /* not owned */
+    struct ca_client *ca;        /* not owned */
+    char authority[SPIFFE_ID_MAX + 1];
+    struct store *store;         /* owned; of the store thread */
+
+    pthread_mutex_t lock;        /* guards all below, see above */
+    struct registry entries;
+    struct map tokens, sessions, thumbprints, authz, orders;
+    struct order_list open, finished;
+    uint64_t valid_authz;
+    struct { /* the issuing certificate's PEM, as of the DER beside it */
+        uint8_t der[4096];
+        size_t der_len;
+        char pem[8192];
+        size_t pem_len;
+    } issuing;
+    struct { /* the bundle document, as of the root and key beside it */
+        struct buf text;
+        uint8_t root[4096];
+        size_t root_len;
+        char vkey[512];
+    } bundle;
+    atomic_uint_fast64_t issued, refused, store_bytes;
+
+    struct { /* its own lock: never taken together with the other */
+        pthread_mutex_t lock;
+        pthread_cond_t wake, swept;
+        pthread_t thread;
+        bool running, stop;
+        struct op *head, *tail;
+        size_t count;
+        uint64_t sweeps_wanted, sweeps_done;
+        size_t at_sessions, at_tokens; /* of the store thread: where the sweep goes on */
+        bool failing;                  /* of the store thread: the last transaction did not go through */
+    } writer;
+    struct { /* rate of refusals in the log */
+        pthread_mutex_t lock;
+        int64_t second;
+        unsigned count, hidden;
+    } audit;
+};
+
+/* --- ra.c ------------------------------------------------------------------------------------------- */
+int id_make(char id[RA_ID_LEN + 1], struct err *e);
+int random_fill(void *p, size_t n, struct err *e);
+int no_memory(struct err *e);
+
+/* --- registry.c: all under the lock but the last three ------------------------------------------------ */
+int registry_init(struct registry *r);
+void registry_free(struct registry *r);
+struct entry *registry_find(const struct registry *r, const char *id_or_spiffe_id); /* borrowed */
+struct entry *registry_by_spiffe_id(const struct registry *r, const char *spiffe_id);
+int registry_put(struct registry *r, struct entry *x); /* takes the reference; replaces by SPIFFE ID; -1: out of memory */
+void registry_remove(struct registry *r, struct entry *x);
+struct entry *entry_new(const struct ra_entry *like, struct err *e);
+struct entry *entry_ref(struct entry *x);
+void entry_unref(struct entry *x);
+int selector_check(const char *s, struct err *e);             /* entry.c: rule "selector" */
+int selectors_check(char *const *v, size_t n, struct err *e);
+
+/* --- token.c ------------------------------------------------------------------------------------------ */
+void token_free(struct token *t);
+/* Adds what the token gives (its ID, its selectors) to a verified join_token result. Refuses
+ * "token-unknown", "token-expired", "token-spent" (ERR_BAD_EVIDENCE). Takes the lock. */
+int token_read(struct ra *ra, struct attest_result *r, int64_t now, struct err *e);
+
+/* --- session.c ---------------------------------------------------------------------------------------- */
+struct ra_session *session_ref(struct ra_session *s);
+struct ra_session *session_make(struct ra *ra, struct key *key, const char thumbprint[44], struct err *e);
+void session_add(struct ra *ra, struct ra_session *s);     /* under the lock; takes the reference */
+void session_remove(struct ra *ra, struct ra_session *s);  /* under the lock; with its authorizations; drops the maps' reference */
+
+/* --- authz.c: memory; under the lock unless it says otherwise ------------------------------------------ */
+struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err *e); /* in no list yet; no lock needed */
+void authz_free(struct authz *a);
+void authz_add(struct ra *ra, struct authz *a);
+void authz_remove(struct ra *ra, struct authz *a); /* and frees it */
+struct authz *authz_live(const struct ra_session *s, const char *spiffe_id, int64_t now);
+struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now);
+struct authz *authz_find(struct ra *ra, const struct ra_session *s, const char *id);
+int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e);
+void authz_install(struct ra *ra, struct authz *fresh); /* valid: replaces the pair's others */
+void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why); /* and its open orders */
+void authz_facts(const struct authz *a, struct facts *f);
+
+/* --- vouch.c: evidence becomes an authorization --------------------------------------------------------- */
+typedef void vouch_cb(void *arg, const struct err *e); /* e NULL: the authorization lives */
+/* cb exactly once, on this thread or the store thread. id: of the pending authorization that this
+ * answers, or NULL. Evidence is not kept beyond the call. */
+void vouch(struct ra *ra, struct ra_session *s, const char *spiffe_id, const char *id,
+           const json_t *evidence, const char *freshness, vouch_cb *cb, void *arg);
+
+/* --- order.c: memory; under the lock ---------------------------------------------------------------------- */
+struct names { /* of a request; borrowed */
+    const char *uri;
+    const char *dns[CA_DNS_MAX];
+    size_t dns_count;
+};
+struct order *order_make(struct ra *ra, struct ra_session *s, const struct names *n, struct err *e); /* no lock needed */
+int order_add(struct ra *ra, struct order *o, int64_t now, struct err *e); /* -1: over a limit; o is still the caller's */
+void order_finish(struct ra *ra, struct order *o, enum ra_status status, const struct err *why);
+void order_drop(struct ra *ra, struct order *o);           /* out of memory's lists */
+void order_refresh(struct ra *ra, struct order *o, int64_t now);
+void orders_trim(struct ra *ra, int64_t now);              /* expired ones, bounded */
+struct order *order_find(struct ra *ra, const struct ra_session *s, const char *id); /* takes a reference */
+void order_unref(struct order *o);
+void order_answer(struct order *o, ra_order_cb *cb, void *arg); /* takes the lock; consumes the caller's reference */
+
+/* --- issue.c: the coordinator -------------------------------------------------------------------------------- */
+struct csr;
+/* o: the caller's reference is consumed when 0; then cb comes exactly once. -1: the order is as it was. */
+int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb, void *arg, struct err *e);
+
+/* --- chain.c ---------------------------------------------------------------------------------------------------- */
+/* Leaf and issuing certificate as PEM; malloc'ed. */
+char *chain_make(struct ra *ra, struct bytes leaf, size_t *len, struct err *e);
+
+/* --- audit.c ------------------------------------------------------------------------------------------------------ */
+void audit_issued(struct ra *ra, const struct order *o);
+void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, const struct err *e);
+
+#endif

@@ -1,0 +1,194 @@
+/* The store into memory, at start. A row that breaks a rule of ours is damage that SQLite can not
+ * see: it is refused rather than repaired. */
+#include "base/jose.h"
+#include "ra/store.h"
+#include <stdlib.h>
+#include <string.h>
+
+static int damaged(struct err *e, const char *table, const char *what)
+{
+    return err_set(e, ERR_CORRUPT, "store-row",
+                   "the registration store has a row in %s whose %s can not be right. Restore a backup; or move the "
+                   "store away with its -wal and -shm, and register the entries again",
+                   table, what);
+}
+
+/* A column of elements that each end in a line feed. */
+static int list_read(struct strings *to, const char *column, size_t max)
+{
+    memset(to, 0, sizeof *to);
+    to->v = calloc(max, sizeof *to->v);
+    while (to->v && *column) {
+        const char *end = strchr(column, '\n');
+        if (!end || end == column || to->n == max)
+            break;
+        to->v[to->n] = strndup(column, (size_t)(end - column));
+        if (!to->v[to->n])
+            break;
+        to->n++;
+        column = end + 1;
+    }
+    if (to->v && !*column)
+        return 0;
+    strings_free(to);
+    return -1;
+}
+
+static int copy_id(char dst[RA_ID_LEN + 1], const char *id)
+{
+    if (strlen(id) != RA_ID_LEN)
+        return -1;
+    memcpy(dst, id, RA_ID_LEN + 1);
+    return 0;
+}
+
+/* Text of a row, copied: the next column's value may move the former. */
+static char *copy_text(const struct store_row *row, int column)
+{
+    return strdup(row_text(row, column));
+}
+
+static int load_entry(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    struct ra_entry x = {0};
+    struct strings selectors = {0}, dns = {0};
+    struct spiffe_id id;
+    struct err why = {0};
+    int rc = -1;
+    x.spiffe_id = copy_text(row, 1);
+    x.parent = copy_text(row, 2);
+    if (!x.spiffe_id || !x.parent) {
+        no_memory(e);
+        goto out;
+    }
+    if (copy_id(x.id, row_text(row, 0)) < 0 ||
+        spiffe_parse_workload(&id, x.spiffe_id, strlen(x.spiffe_id), ra->config->trust_domain, &why) < 0 ||
+        spiffe_parse_workload(&id, x.parent, strlen(x.parent), ra->config->trust_domain, &why) < 0) {
+        damaged(e, "entries", "id, SPIFFE ID or parent (was the trust domain changed?)");
+        goto out;
+    }
+    if (list_read(&selectors, row_text(row, 3), RA_SELECTORS_MAX) < 0 || list_read(&dns, row_text(row, 4), CA_DNS_MAX) < 0 ||
+        row_int(row, 5) < 0 || row_int(row, 5) > UINT32_MAX || row_int(row, 6) < 1) {
+        damaged(e, "entries", "selectors, DNS names, ttl or revision");
+        goto out;
+    }
+    x.selectors = selectors.v;
+    x.selectors_count = selectors.n;
+    x.dns = dns.v;
+    x.dns_count = dns.n;
+    x.ttl = (unsigned)row_int(row, 5);
+    x.revision = (uint64_t)row_int(row, 6);
+    x.created = row_int(row, 7);
+    x.updated = row_int(row, 8);
+    struct entry *entry = entry_new(&x, e);
+    if (entry && (rc = registry_put(&ra->entries, entry)) < 0)
+        no_memory(e);
+out:
+    free(x.spiffe_id);
+    free(x.parent);
+    strings_free(&selectors);
+    strings_free(&dns);
+    return rc;
+}
+
+static int load_token(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    struct bytes hash = row_blob(row, 0);
+    struct token *t = calloc(1, sizeof *t);
+    if (!t)
+        return no_memory(e);
+    if (hash.len != sizeof t->hash || list_read(&t->selectors, row_text(row, 2), RA_SELECTORS_MAX) < 0) {
+        token_free(t);
+        return damaged(e, "tokens", "hash or selectors");
+    }
+    memcpy(t->hash, hash.p, sizeof t->hash);
+    if (*row_text(row, 1) && !(t->spiffe_id = copy_text(row, 1))) {
+        token_free(t);
+        return no_memory(e);
+    }
+    t->created = row_int(row, 3);
+    t->expires = row_int(row, 4);
+    t->spent = row_int(row, 5) != 0;
+    map_add(&ra->tokens, &t->node, t->hash, sizeof t->hash);
+    return 0;
+}
+
+static int load_session(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    struct bytes spki = row_blob(row, 2);
+    struct err why = {0};
+    char thumbprint[44] = "";
+    struct key *key = key_from_spki(spki.p, spki.len, &why);
+    if (!key || jwk_thumbprint(thumbprint, key, &why) < 0 || strcmp(thumbprint, row_text(row, 1)) != 0) {
+        key_free(key);
+        return damaged(e, "sessions", "key");
+    }
+    struct ra_session *s = session_make(ra, key, thumbprint, e);
+    if (!s) {
+        key_free(key);
+        return -1;
+    }
+    if (copy_id(s->id, row_text(row, 0)) < 0) {
+        ra_session_release(s);
+        return damaged(e, "sessions", "id");
+    }
+    /* When it was last used is not stored: it lives on as if it was used just now. */
+    s->created = row_int(row, 3);
+    atomic_store(&s->deactivated, row_int(row, 4) != 0);
+    session_add(ra, s);
+    return 0;
+}
+
+static int load_authz(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    const char *session = row_text(row, 1);
+    struct map_node *n = map_find(&ra->sessions, session, strlen(session));
+    struct bytes salt = row_blob(row, 6);
+    if (!n)
+        return damaged(e, "authorizations", "session");
+    struct authz *a = authz_new(MAP_OBJECT(n, struct ra_session, by_id), row_text(row, 2), e);
+    if (!a)
+        return -1;
+    bool good = copy_id(a->id, row_text(row, 0)) == 0 && row_int(row, 3) >= ATTEST_JOIN_TOKEN &&
+                row_int(row, 3) <= ATTEST_X509POP && salt.len == sizeof a->salt &&
+                list_read(&a->selectors, row_text(row, 5), RA_SELECTORS_MAX) == 0;
+    if (good)
+        memcpy(a->salt, salt.p, sizeof a->salt);
+    struct bytes evidence = row_blob(row, 7);
+    if (!good || evidence.len != sizeof a->evidence) {
+        authz_free(a);
+        return damaged(e, "authorizations", "id, kind, selectors or digest");
+    }
+    memcpy(a->evidence, evidence.p, sizeof a->evidence);
+    a->kind = (enum attest_kind)row_int(row, 3);
+    a->proves = row_int(row, 4) != 0;
+    a->validated = row_int(row, 8);
+    a->expires = row_int(row, 9);
+    a->status = a->challenge = RA_VALID;
+    authz_add(ra, a);
+    return 0;
+}
+
+int store_load(struct store *s, struct ra *ra, struct err *e)
+{
+    static const struct {
+        const char *sql;
+        int (*each)(void *arg, const struct store_row *row, struct err *e);
+    } tables[] = {
+        /* in the order of memory's sorted array, so that each is appended */
+        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated FROM entries ORDER BY spiffe_id",
+         load_entry},
+        {"SELECT hash, spiffe_id, selectors, created, expires, spent FROM tokens", load_token},
+        {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},
+        {"SELECT id, session, spiffe_id, kind, proves, selectors, salt, evidence, validated, expires FROM authorizations",
+         load_authz},
+    };
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        if (store_each(s, tables[i].sql, tables[i].each, ra, e) < 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,223 @@
+#include "ra/ra.h"
+#include "ca/bundle.h"
+#include "base/clock.h"
+#include "ra/store.h"
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BUNDLE_MAX 16384
+
+/* --- small things ----------------------------------------------------------------------------------------- */
+
+int no_memory(struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "memory", "out of memory");
+}
+
+int random_fill(void *p, size_t n, struct err *e)
+{
+    return getrandom(p, n, 0) == (ssize_t)n ? 0 : err_errno(e, "random", "the kernel gives no random bytes");
+}
+
+int id_make(char id[RA_ID_LEN + 1], struct err *e)
+{
+    uint8_t raw[16];
+    if (random_fill(raw, sizeof raw, e) < 0)
+        return -1;
+    b64url_encode(id, raw, sizeof raw);
+    return 0;
+}
+
+const char *ra_status_name(enum ra_status s)
+{
+    static const char *const names[] = {
+        [RA_PENDING] = "pending", [RA_READY] = "ready",     [RA_PROCESSING] = "processing",   [RA_VALID] = "valid",
+        [RA_INVALID] = "invalid", [RA_DEACTIVATED] = "deactivated", [RA_EXPIRED] = "expired",
+    };
+    return names[s];
+}
+
+/* --- opening and closing -------------------------------------------------------------------------------------- */
+
+static void cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static int make_memory(struct ra *ra, struct err *e)
+{
+    struct map *maps[] = {&ra->tokens, &ra->sessions, &ra->thumbprints, &ra->authz, &ra->orders};
+    int rc = registry_init(&ra->entries);
+    for (size_t i = 0; rc == 0 && i < sizeof maps / sizeof *maps; i++)
+        rc = map_init(maps[i]);
+    buf_init(&ra->bundle.text, BUNDLE_MAX);
+    pthread_mutex_init(&ra->lock, NULL);
+    pthread_mutex_init(&ra->writer.lock, NULL);
+    pthread_mutex_init(&ra->audit.lock, NULL);
+    cond_init(&ra->writer.wake);
+    cond_init(&ra->writer.swept);
+    return rc < 0 ? no_memory(e) : 0;
+}
+
+int ra_open(struct ra **out, const struct config *c, struct ca_client *ca, struct err *e)
+{
+    struct ra *ra = calloc(1, sizeof *ra);
+    if (!ra)
+        return no_memory(e);
+    ra->config = c;
+    ra->ca = ca;
+    snprintf(ra->authority, sizeof ra->authority, "spiffe://%s/mayfly/server", c->trust_domain);
+    if (make_memory(ra, e) < 0 || key_setup(e) < 0 || store_open(&ra->store, c->store_path, e) < 0 ||
+        store_load(ra->store, ra, e) < 0)
+        goto refused;
+    atomic_store(&ra->store_bytes, store_bytes(ra->store));
+    if (writer_start(ra, e) < 0)
+        goto refused;
+    *out = ra;
+    return 0;
+refused:
+    ra_close(ra);
+    return -1;
+}
+
+void ra_stop(struct ra *ra)
+{
+    if (ra)
+        writer_stop(ra);
+}
+
+static void drop_token(void *arg, struct map_node *n)
+{
+    (void)arg;
+    token_free(MAP_OBJECT(n, struct token, node));
+}
+
+static void drop_session(void *arg, struct map_node *n)
+{
+    session_remove(arg, MAP_OBJECT(n, struct ra_session, by_id));
+}
+
+void ra_close(struct ra *ra)
+{
+    if (!ra)
+        return;
+    ra_stop(ra);
+    while (ra->open.head)
+        order_drop(ra, ra->open.head);
+    while (ra->finished.head)
+        order_drop(ra, ra->finished.head);
+    map_drain(&ra->sessions, drop_session, ra);
+    map_drain(&ra->tokens, drop_token, NULL);
+    registry_free(&ra->entries);
+    store_close(ra->store);
+    map_free(&ra->tokens);
+    map_free(&ra->sessions);
+    map_free(&ra->thumbprints);
+    map_free(&ra->authz);
+    map_free(&ra->orders);
+    buf_free(&ra->bundle.text);
+    pthread_cond_destroy(&ra->writer.wake);
+    pthread_cond_destroy(&ra->writer.swept);
+    pthread_mutex_destroy(&ra->writer.lock);
+    pthread_mutex_destroy(&ra->audit.lock);
+    pthread_mutex_destroy(&ra->lock);
+    free(ra);
+}
+
+/* --- the authority as a whole ------------------------------------------------------------------------------------ */
+
+void ra_stats(struct ra *ra, struct ra_stats *s)
+{
+    pthread_mutex_lock(&ra->lock);
+    *s = (struct ra_stats){.entries = ra->entries.n, .tokens = ra->tokens.count, .sessions = ra->sessions.count,
+                           .authorizations = ra->valid_authz, .orders = ra->open.count};
+    pthread_mutex_unlock(&ra->lock);
+    s->issued = atomic_load(&ra->issued);
+    s->refused = atomic_load(&ra->refused);
+    s->store_bytes = atomic_load(&ra->store_bytes);
+}
+
+void ra_signer(struct ra *ra, struct ca_snapshot *s)
+{
+    ca_client_snapshot(ra->ca, s);
+}
+
+/* The root's beginning: it grows with every new root. */
+static int root_sequence(struct bytes root, uint64_t *sequence, struct err *e)
+{
+    const unsigned char *p = root.p;
+    struct tm tm;
+    X509 *x = d2i_X509(NULL, &p, (long)root.len);
+    bool ok = x && ASN1_TIME_to_tm(X509_get0_notBefore(x), &tm) == 1;
+    X509_free(x);
+    if (!ok)
+        return err_set(e, ERR_INTERNAL, "bundle-root", "the root certificate can not be read");
+    *sequence = (uint64_t)timegm(&tm);
+    return 0;
+}
+
+static int bundle_make(const struct ca_snapshot *s, struct buf *text, struct err *e)
+{
+    struct bytes root = {s->root, s->root_len}, vkey = {(const uint8_t *)s->vkey, strlen(s->vkey)};
+    uint64_t sequence = 0;
+    return root_sequence(root, &sequence, e) < 0 ? -1 : bundle_write(text, root, vkey, sequence, e);
+}
+
+int ra_bundle(struct ra *ra, struct buf *out, struct err *e)
+{
+    struct ca_snapshot s;
+    struct buf text;
+    int rc = 0;
+    ca_client_snapshot(ra->ca, &s);
+    if (!s.known)
+        return err_set(e, ERR_UNAVAILABLE, "signer-away",
+                       "the signer has not shown its root certificate yet; try again in a moment");
+    pthread_mutex_lock(&ra->lock);
+    bool same = ra->bundle.root_len == s.root_len && memcmp(ra->bundle.root, s.root, s.root_len) == 0 &&
+                strcmp(ra->bundle.vkey, s.vkey) == 0;
+    if (same)
+        buf_put(out, ra->bundle.text.p, ra->bundle.text.len);
+    pthread_mutex_unlock(&ra->lock);
+    if (!same) {
+        buf_init(&text, BUNDLE_MAX);
+        rc = bundle_make(&s, &text, e);
+        if (rc == 0) {
+            buf_put(out, text.p, text.len);
+            pthread_mutex_lock(&ra->lock);
+            buf_reset(&ra->bundle.text);
+            buf_put(&ra->bundle.text, text.p, text.len);
+            memcpy(ra->bundle.root, s.root, s.root_len);
+            ra->bundle.root_len = ra->bundle.text.failed ? 0 : s.root_len;
+            memcpy(ra->bundle.vkey, s.vkey, sizeof ra->bundle.vkey);
+            pthread_mutex_unlock(&ra->lock);
+        }
+        buf_free(&text);
+    }
+    if (rc == 0 && out->failed)
+        return err_set(e, ERR_TOO_LARGE, "bundle-size", "the bundle does not fit its buffer");
+    return rc;
+}
+
+int ra_server_cert(struct ra *ra, struct bytes spki, ca_issue_cb *cb, void *arg, struct err *e)
+{
+    static const char self[] = "self";
+    const struct config *c = ra->config;
+    struct ca_issue m = {.profile = CA_PROFILE_SERVER,
+                         .lifetime = c->ca.max_lifetime,
+                         .spiffe_id = {(const uint8_t *)ra->authority, strlen(ra->authority)},
+                         .spki = spki,
+                         .attestor = {(const uint8_t *)self, sizeof self - 1}};
+    if (c->names_count > CA_DNS_MAX)
+        return err_set(e, ERR_CONFIG, "names", "%zu names; the server's certificate holds at most %d", c->names_count,
+                       CA_DNS_MAX);
+    for (size_t i = 0; i < c->names_count; i++)
+        m.dns[i] = (struct bytes){(const uint8_t *)c->names[i], strlen(c->names[i])};
+    m.dns_count = (uint8_t)c->names_count;
+    return ca_client_issue(ra->ca, &m, cb, arg, e);
+}

@@ -1,0 +1,152 @@
+/* The registration authority: entries, join tokens, accounts (sessions), authorizations, orders,
+ * the decision, and the store.
+ *
+ * All live state is in memory, loaded from SQLite at start; what must survive (entries, tokens,
+ * accounts, valid authorizations) is written by one store thread that puts every write that waits
+ * into one transaction (WAL, synchronous=FULL) and only then makes it visible and calls back.
+ * Reads never touch SQLite; a warm order touches it not at all. Orders and pending challenges are
+ * bounded memory: they live minutes, and a client that loses one opens another (DECISIONS.md).
+ *
+ * Threads: every function may be called from any thread. Callbacks run on the caller's thread
+ * (when the answer is there at once), the store thread or the ca_client's thread, exactly once,
+ * and must not block. No room above is ever called except through these callbacks.
+ *
+ * Decision rule (ra/decide.c): an identifier is authorized for a session when evidence was
+ * verified and an entry for that SPIFFE ID exists whose parent is the authority and which the
+ * evidence matches: every selector of the entry (at least one) is among the evidence's selectors,
+ * or the evidence proves the ID itself (a join token made for that very ID; an SVID of that ID).
+ */
+#ifndef RA_RA_H
+#define RA_RA_H
+#include "attest/attest.h"
+#include "base/config.h"
+#include "ca/client.h"
+
+#define RA_IDENTIFIERS_MAX 17 /* one uri, and DNS names */
+#define RA_ID_LEN 22          /* base64url of 16 random bytes: accounts, orders, authorizations, entries, tokens */
+
+struct ra;
+int ra_open(struct ra **out, const struct config *c, struct ca_client *ca, struct err *e);
+/* Finishes the writes that wait and ends the store thread; later ones are refused (ERR_UNAVAILABLE,
+ * rule "stopping"). After it ra/ asks the signer nothing by itself, so: api_stop, ra_stop,
+ * ca_client_free (whose pending callbacks still end here), ra_close. */
+void ra_stop(struct ra *ra);
+void ra_close(struct ra *ra); /* after ca_client_free; calls ra_stop when that was not done */
+
+/* --- sessions: ACME accounts ------------------------------------------------------------------ */
+struct ra_session;                                       /* reference counted */
+struct ra_session *ra_session_find(struct ra *ra, const char *id);           /* NULL: none; takes a reference */
+struct ra_session *ra_session_find_key(struct ra *ra, const char thumbprint[44]);
+void ra_session_release(struct ra_session *s);
+const struct key *ra_session_key(const struct ra_session *s);  /* borrowed */
+const char *ra_session_id(const struct ra_session *s);
+const char *ra_session_thumbprint(const struct ra_session *s);
+bool ra_session_deactivated(const struct ra_session *s);
+typedef void ra_session_cb(void *arg, struct ra_session *s, bool created, const struct err *e); /* s borrowed */
+/* Takes key on success (0), not on -1. An existing account with this key is answered as such. */
+int ra_session_new(struct ra *ra, struct key *key, const char thumbprint[44], ra_session_cb *cb,
+                   void *arg, struct err *e);
+int ra_session_deactivate(struct ra *ra, struct ra_session *s, ra_session_cb *cb, void *arg, struct err *e);
+
+/* --- orders and authorizations ----------------------------------------------------------------- */
+enum ra_status { RA_PENDING, RA_READY, RA_PROCESSING, RA_VALID, RA_INVALID, RA_DEACTIVATED, RA_EXPIRED };
+const char *ra_status_name(enum ra_status s); /* as RFC 8555 §7.1.6 writes it */
+
+struct ra_identifier {
+    char type[24];        /* "uri" or "dns" */
+    char value[2049];
+};
+struct ra_authz_view { /* snapshot; strings inside */
+    char id[RA_ID_LEN + 1];
+    enum ra_status status;
+    struct ra_identifier identifier;
+    char challenge_token[44];
+    enum ra_status challenge_status;
+    int64_t expires, validated; /* wall seconds; validated 0: not yet */
+    struct err error;           /* code ERR_NONE: none */
+};
+struct ra_order_view {
+    char id[RA_ID_LEN + 1];
+    enum ra_status status;
+    int64_t expires;
+    const struct ra_identifier *identifiers; /* borrowed for the call */
+    size_t identifiers_count;
+    const char (*authz)[RA_ID_LEN + 1];      /* borrowed for the call */
+    size_t authz_count;
+    const char *chain_pem;                   /* leaf and issuing; NULL unless valid */
+    size_t chain_len;
+    uint64_t index;                          /* log index, when valid */
+    struct err error;
+};
+typedef void ra_order_cb(void *arg, const struct ra_order_view *o, const struct err *e);
+typedef void ra_authz_cb(void *arg, const struct ra_authz_view *a, const struct err *e);
+
+struct ra_order_request {
+    const struct ra_identifier *identifiers;
+    size_t identifiers_count;
+    struct bytes csr;        /* DER; empty: a plain RFC 8555 order */
+    const json_t *evidence;  /* CMW record or NULL; used for identifiers not yet authorized */
+    const char *freshness;   /* what in-band evidence's key authorization is made of: the JWS nonce */
+};
+/* Identifiers: exactly one `uri` (the SPIFFE ID); DNS names beside it only as the entry allows.
+ * With csr and everything authorized: the callback comes with the order already valid. */
+void ra_order_new(struct ra *ra, struct ra_session *s, const struct ra_order_request *r,
+                  ra_order_cb *cb, void *arg);
+void ra_order_get(struct ra *ra, struct ra_session *s, const char *id, ra_order_cb *cb, void *arg);
+void ra_order_finalize(struct ra *ra, struct ra_session *s, const char *id, struct bytes csr,
+                       ra_order_cb *cb, void *arg);
+void ra_authz_get(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg);
+void ra_authz_deactivate(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg);
+/* Answers the authorization's remote-attest-01 challenge with evidence (CMW record). */
+void ra_challenge_answer(struct ra *ra, struct ra_session *s, const char *authz_id,
+                         const json_t *evidence, ra_authz_cb *cb, void *arg);
+
+/* --- administration ------------------------------------------------------------------------------ */
+struct ra_entry { /* strings owned by whoever made it */
+    char id[RA_ID_LEN + 1];
+    char *spiffe_id, *parent;   /* parent: SPIFFE ID; the authority's own is spiffe://td/mayfly/server */
+    char **selectors;
+    size_t selectors_count;     /* at most 32 */
+    char **dns;
+    size_t dns_count;           /* at most CA_DNS_MAX */
+    unsigned ttl;               /* seconds; 0: the default lifetime */
+    uint64_t revision;          /* 1, then +1 each update */
+    int64_t created, updated;
+};
+typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *e);
+/* id and revision of `want` are ignored on create; on update revision must be the current one or 0.
+ * An update names the entry by id, else by SPIFFE ID, which it can not change; parent NULL keeps the
+ * parent; lists and ttl are taken as they are. delete answers the entry that went. `want` and all it
+ * points to may end with the call. */
+void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
+void ra_entry_update(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
+void ra_entry_delete(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, void *arg);
+void ra_entry_get(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, void *arg);
+/* Calls each for every entry in order of SPIFFE ID, after `after` (may be NULL), at most `limit`. */
+size_t ra_entry_each(struct ra *ra, const char *after, size_t limit,
+                     void (*each)(void *arg, const struct ra_entry *x), void *arg);
+
+struct ra_token_request {
+    const char *spiffe_id;     /* may be NULL: a token that only gives selectors */
+    const char *const *selectors;
+    size_t selectors_count;
+    unsigned lifetime;         /* seconds; 0: the configured default */
+};
+struct ra_token_view {
+    char text[JOIN_TOKEN_TEXT + 1]; /* shown once */
+    int64_t expires;
+};
+typedef void ra_token_cb(void *arg, const struct ra_token_view *t, const struct err *e);
+void ra_token_create(struct ra *ra, const struct ra_token_request *r, ra_token_cb *cb, void *arg);
+
+struct ra_stats {
+    uint64_t entries, tokens, sessions, authorizations, orders, issued, refused, store_bytes;
+};
+void ra_stats(struct ra *ra, struct ra_stats *s);
+/* The authority's trust material, for api/: DER root and issuing, the bundle document. */
+int ra_bundle(struct ra *ra, struct buf *out, struct err *e);
+void ra_signer(struct ra *ra, struct ca_snapshot *s);
+/* Asks for this server's own TLS certificate; names are the configured ones. */
+int ra_server_cert(struct ra *ra, struct bytes spki, ca_issue_cb *cb, void *arg, struct err *e);
+
+#endif

@@ -1,0 +1,45 @@
+/* Evidence from outside, as the CMW record's JSON; or, after a byte 'j' or 'x', as the evidence of a
+ * join token or of x509pop inside the record, so that the fuzzer need not learn base64. Nothing that
+ * a fuzzer makes can be bound to the digest or chain to a root that is made anew in each run. */
+#include "tests/unit/attest/pki.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static json_t *record(const char *media, const uint8_t *p, size_t len)
+{
+    struct err e = {0};
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    buf_str(&b, "[\"");
+    buf_str(&b, media);
+    buf_str(&b, "\",\"");
+    buf_b64url(&b, p, len);
+    buf_str(&b, "\"]");
+    json_t *cmw = b.failed ? NULL : json_parse(b.p, b.len, 1 << 20, &e);
+    buf_free(&b);
+    return cmw;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static struct pki pki;
+    static const uint8_t digest[32] = {1}, salt[16] = {2};
+    struct attest_result r;
+    struct err e = {0};
+    json_t *cmw;
+    if (!pki.root)
+        pki_new(&pki, "root");
+    if (len > 0 && (data[0] == 'j' || data[0] == 'x'))
+        cmw = record(data[0] == 'j' ? ATTEST_MEDIA_JOIN_TOKEN : ATTEST_MEDIA_X509POP, data + 1, len - 1);
+    else
+        cmw = json_parse(data, len, 65536, &e);
+    if (!cmw)
+        return 0;
+    struct attest_anchor anchor = {{pki.root_der.p, pki.root_der.len}, {pki.issuing_der.p, pki.issuing_der.len}};
+    if (attest_verify(&r, cmw, digest, &anchor, "example.org", PKI_NOW, salt, &e) == 0)
+        abort();
+    if (e.code != ERR_BAD_EVIDENCE || !e.rule[0] || r.selectors_count != 0)
+        abort();
+    json_decref(cmw);
+    return 0;
+}

@@ -1,0 +1,73 @@
+# Sourced by the integration tests: an authority of one's own in a temporary folder, cleaned up.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=${MAYFLY_BUILD:-$root/build/dev}
+export PATH=$build:$build/tests:$PATH
+unset MAYFLY_DIR
+work=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-test.XXXXXX")
+chmod 755 "$work"
+a=$work/authority
+daemon=
+trap 'code=$?; [ -z "$daemon" ] || { kill -TERM "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; }; [ $code = 0 ] || { echo "--- last lines of the daemon"; tail -25 "$work/mayflyd.log" 2>/dev/null || true; }; [ "${KEEP:-}" ] && echo "kept $work" || rm -rf "$work"; exit $code' EXIT
+trap 'exit 130' INT TERM
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+pass() { echo "ok: $*"; }
+free_port() {
+  local p
+  for _ in $(seq 100); do
+    p=$((20000 + RANDOM % 30000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return; }
+  done
+  return 1
+}
+init() { # [mayfly init options...]
+  port=$(free_port)
+  url=https://localhost:$port
+  mayfly init --dir "$a" --trust-domain test.example --listen "127.0.0.1:$port" "$@" >"$work/init.log" 2>&1 || { cat "$work/init.log" >&2; return 1; }
+}
+# Faults and the shifted clock are the daemon's alone, not the clients'.
+with_faults=(env "MAYFLY_FAULT_FILE=$a/token/fault" "MAYFLY_CLOCK_OFFSET_FILE=$a/token/clock")
+start() { # until ready
+  "${with_faults[@]}" mayflyd --config "$a" 2>>"$work/mayflyd.log" &
+  daemon=$!
+  wait_ready
+}
+wait_ready() {
+  for _ in $(seq 300); do
+    mayfly status --dir "$a" >/dev/null 2>&1 && curl -sf --cacert "$a/ca/root.pem" "$url/readyz" >/dev/null 2>&1 && return 0
+    kill -0 "$daemon" 2>/dev/null || return 1
+    sleep 0.1
+  done
+  return 1
+}
+stop() { # exit status of the daemon
+  local code=0
+  kill -TERM "$daemon" 2>/dev/null || true
+  wait "$daemon" || code=$?
+  daemon=
+  return $code
+}
+start_expecting_exit() { # sets code; the daemon must end by itself
+  code=0
+  "${with_faults[@]}" timeout 60 mayflyd --config "$a" 2>"$work/refused.log" || code=$?
+  cat "$work/refused.log" >>"$work/mayflyd.log"
+  [ $code != 124 ] || fail "the daemon went on where it should refuse"
+}
+refuses() { # exit-status text command...: the command ends so, saying so
+  local want=$1 text=$2 got=0 out
+  shift 2
+  out=$("$@" 2>&1) || got=$?
+  [ "$got" = "$want" ] || fail "'$*' ended with $got, not $want: $out"
+  grep -qi -- "$text" <<<"$out" || fail "'$*' did not say '$text' but: $out"
+  pass "refused: $text"
+}
+entry() { mayfly entry create --dir "$a" --id "$@" --json >/dev/null; }
+token() { mayfly token create --dir "$a" --id "$@" --json | jq -r .token; }
+child() { pgrep -P "$daemon" -f -- "--role $1" || true; }
+fault() { # name action [skip]: for the running signer
+  echo "$*" >"$a/token/.fault.new"
+  chmod 666 "$a/token/.fault.new"
+  mv "$a/token/.fault.new" "$a/token/fault"
+}

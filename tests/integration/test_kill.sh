@@ -1,0 +1,37 @@
+#!/bin/bash
+# Kills the signer at each numbered step under load. After each restart: every certificate that came
+# back is signed, proven and published; no serial twice; the head never went back; nothing that a
+# dead signer had logged was signed late.
+. "$(dirname "$0")/lib.sh"
+init
+start || fail "mayflyd did not become ready"
+points="issue-received issue-checked tlog-journal tlog-synced tlog-signed tlog-head issue-logged issue-tbs issue-signed issue-answered"
+corridor_load run "$a/run/signer.sock" test.example 75 "$work/certs" >"$work/load" &
+load=$!
+sleep 1
+kills=0
+for round in 1 2; do
+  for point in $points; do
+    old=$(child signer)
+    fault "$point" kill $((RANDOM % 40))
+    for _ in $(seq 100); do
+      new=$(child signer)
+      [ -n "$new" ] && [ "$new" != "$old" ] && break
+      sleep 0.1
+    done
+    [ -n "$new" ] && [ "$new" != "$old" ] || fail "the fault at $point did not fire"
+    kills=$((kills + 1))
+    sleep 0.4
+  done
+  # Steady again: the parent's backoff must not add up over what is one test's doing.
+  wait_ready || fail "not ready after round $round"
+done
+kill -0 $load 2>/dev/null || echo "note: the load ended before the last kill"
+wait $load || { cat "$work/load"; fail "the load saw what must not be"; }
+cat "$work/load"
+[ "$(tail -1 "$work/load" | jq .restarts)" -ge $((kills / 2)) ] || fail "the load saw too few restarts"
+sleep 1.5
+stop || fail "stop"
+mayfly log verify --dir "$a" || fail "log verify"
+corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" || fail "certificates"
+pass "$kills kills"

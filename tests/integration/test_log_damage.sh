@@ -1,0 +1,102 @@
+#!/bin/bash
+# A damaged log: the daemon refuses to start, says what it found and what to do; nothing is made up.
+. "$(dirname "$0")/lib.sh"
+init
+start || fail "mayflyd did not become ready"
+id=spiffe://test.example/web
+entry "$id"
+issue() { corridor_load run "$a/run/signer.sock" test.example "$1" "$work/certs" >/dev/null; }
+issue 1
+stop || fail "stop"
+cp -a "$a/log" "$work/older"
+start || fail "start"
+issue 4
+stop || fail "stop"
+cp -a "$a/log" "$work/good"
+mayfly log verify --dir "$a" >/dev/null || fail "the log does not verify to begin with"
+
+restore() { rm -rf "$a/log"; cp -a "$work/good" "$a/log"; }
+damaged() { # what text
+  start_expecting_exit
+  [ "$code" = 70 ] || fail "$1: ended with $code: $(cat "$work/refused.log")"
+  grep -qi -- "$2" "$work/refused.log" || fail "$1: does not say '$2': $(tail -3 "$work/refused.log")"
+  pass "$1: $(grep -i "signer stops" "$work/refused.log" | tail -1 | cut -c1-220)"
+  restore
+}
+flip() { # file offset
+  local byte
+  byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+  printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# Restored from an older copy, the head kept (as a head in a file of its own is there for).
+keep_head() { cp -a "$work/good/head" "$a/log/head"; }
+rm -rf "$a/log"; cp -a "$work/older" "$a/log"; keep_head
+damaged "older log, newer head" "newer\|older"
+# Restored as a whole: the published checkpoint that the store still knows, or the clock, is newer.
+for j in "$a"/log/journal/*; do last=$j; done
+truncate -s $(($(stat -c %s "$last") / 2)) "$last"
+damaged "truncated journal" "journal\|truncated\|missing"
+for j in "$a"/log/journal/*; do last=$j; done
+flip "$last" 1500
+damaged "a bit flipped in the journal" ""
+flip "$a/log/head" 100; flip "$a/log/head" $(($(stat -c %s "$a/log/head") / 2 + 100))
+damaged "a bit flipped in both slots of the head" "head"
+rm "$a/log/head"
+damaged "no head" "head"
+rm -rf "$a/log/journal"
+damaged "no journal" ""
+# A damaged tile is refused when it is all there is, and written again when the journal still has it.
+damaged_tile() { # what file
+  local oldest
+  oldest=$(ls "$a/log/journal" | head -1)
+  flip "$2" 4000
+  if [ $((10#$oldest)) -ge 256 ]; then
+    damaged "$1" "tile"
+    return
+  fi
+  start || fail "$1: not healed from the journal"
+  stop || fail "stop"
+  cmp -s "$2" "$work/good/${2#"$a/log/"}" || fail "$1: neither refused nor healed"
+  pass "$1: written again from the journal"
+  restore
+}
+damaged_tile "a bit flipped in a full hash tile" "$a/log/tile/0/000"
+damaged_tile "a bit flipped in an entry bundle" "$a/log/tile/entries/000"
+mv "$a/log" "$work/gone"; mkdir "$a/log"; chmod 755 "$a/log"; [ "$(id -u)" != 0 ] || chown --reference="$work/gone" "$a/log"
+damaged "an empty log" ""
+
+# The reader's side finds the same.
+tile=$(find "$a/log/tile/entries" -type f | head -1)
+flip "$tile" 200
+refuses 5 "" mayfly log verify --dir "$a"
+restore
+start || fail "start with the good log"
+[ "$(mayfly status --dir "$a" --json | jq .ready)" = true ] || fail "not ready with the good log"
+issue 1
+stop || fail "stop"
+mayfly log verify --dir "$a" >/dev/null || fail "log verify at the end"
+corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" || fail "certificates"
+
+# Disk full, where this machine lets us make a small disk.
+if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=2m tmpfs "$work/small" 2>/dev/null; then
+  umount_small() { mountpoint -q "$work/small" && umount -l "$work/small" || true; }
+  cp -a "$a/log/." "$work/small/"
+  chown --reference="$a/log" "$work/small"; chmod 755 "$work/small"
+  sed -i "s|^  dir: log\$|  dir: $work/small|" "$a/mayfly.yaml"
+  start || { umount_small; fail "start on the small disk"; }
+  dd if=/dev/zero of="$work/small/fill" bs=64k 2>/dev/null || true
+  before=$(mayfly log checkpoint --dir "$a" --json | jq .size)
+  out=$(mayfly-agent fetch --server "$url" --id "$id" --token "$(token "$id")" --timeout 2 --out "$work/full" 2>&1) && { umount_small; fail "a certificate that could not be logged"; }
+  grep -qi "space\|disk" "$work/mayflyd.log" || { umount_small; fail "no word on the full disk"; }
+  rm "$work/small/fill"
+  for _ in $(seq 150); do mayfly status --dir "$a" >/dev/null 2>&1 && break; sleep 0.1; done
+  mayfly-agent fetch --server "$url" --id "$id" --token "$(token "$id")" --timeout 20 --out "$work/full" >/dev/null || { umount_small; fail "no recovery once there was space"; }
+  stop || true
+  mayfly log verify --dir "$a" >/dev/null || { umount_small; fail "the log after a full disk"; }
+  [ "$(mayfly log checkpoint --dir "$a" --json | jq .size)" -gt "$before" ] || { umount_small; fail "no growth"; }
+  umount_small
+  pass "disk full: $out"
+else
+  echo "skipped: disk full (needs root and mount)"
+fi

@@ -1,0 +1,229 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "tests/unit/ra/fixture.h"
+
+static struct fx x;
+
+static void refused(struct ra_entry e, const char *rule)
+{
+    struct wait w;
+    struct ra_stats before, after;
+    wait_init(&w);
+    ra_stats(x.ra, &before);
+    ra_entry_create(x.ra, &e, on_entry, &w);
+    EXPECT(&w, rule);
+    ra_stats(x.ra, &after);
+    assert_int_equal(before.entries, after.entries);
+}
+
+static void bad_id(const char *id, const char *rule)
+{
+    char copy[4096];
+    snprintf(copy, sizeof copy, "%s", id);
+    refused(entry_of(copy), rule);
+}
+
+static void test_ids(void **state)
+{
+    char longest[2100];
+    bad_id("spiffe://other.org/web", "trust-domain");
+    bad_id("spiffe://example.org", "spiffe-path");
+    bad_id("spiffe://example.org/", "spiffe-id");
+    bad_id("spiffe://example.org/a//b", "spiffe-id");
+    bad_id("spiffe://example.org/a/../b", "spiffe-id");
+    bad_id("https://example.org/web", "spiffe-id");
+    bad_id("", "spiffe-id");
+    bad_id("spiffe://example.org/mayfly", "reserved");
+    bad_id("spiffe://example.org/mayfly/server", "reserved");
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest, "spiffe://example.org/", 21);
+    longest[2049] = 0;
+    bad_id(longest, "spiffe-id");
+    refused((struct ra_entry){0}, "spiffe-id");
+}
+
+static void test_fields(void **state)
+{
+    char id[] = DB, parent[] = "spiffe://example.org/mayfly/other", foreign[] = "spiffe://other.org/a", self[] = DB;
+    char good[] = "k8s:ns:a", none[] = "none", empty[] = "k8s:", colon[] = ":a", control[] = "k8s:\n", high[] = "k8s:\xc3\xa4";
+    char *bad[] = {none, empty, colon, control, high}, *twice[] = {good, good}, *many[RA_SELECTORS_MAX + 1];
+    struct ra_entry e = entry_of(id);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        e.selectors = &bad[i];
+        e.selectors_count = 1;
+        refused(e, "selector");
+    }
+    e.selectors = twice;
+    e.selectors_count = 2;
+    refused(e, "selector");
+    for (size_t i = 0; i < RA_SELECTORS_MAX + 1; i++)
+        many[i] = good;
+    e.selectors = many;
+    e.selectors_count = RA_SELECTORS_MAX + 1;
+    refused(e, "selector");
+    char *too_long = calloc(1, RA_SELECTOR_LEN + 2);
+    memset(too_long, 'a', RA_SELECTOR_LEN + 1);
+    too_long[1] = ':';
+    e.selectors = &too_long;
+    e.selectors_count = 1;
+    refused(e, "selector");
+    free(too_long);
+
+    e = entry_of(id);
+    e.parent = parent;
+    refused(e, "reserved");
+    e.parent = foreign;
+    refused(e, "trust-domain");
+    e.parent = self;
+    refused(e, "parent");
+
+    char outside[] = "www.google.com", ip[] = "127.0.0.1", upper[] = "A.example.org", near[] = "xexample.org", ok[] = "a.example.org";
+    char *dns[] = {outside, near, ip, upper}, *same[] = {ok, ok};
+    const char *rules[] = {"dns-permitted", "dns-permitted", "dns-name", "dns-name"};
+    e = entry_of(id);
+    for (size_t i = 0; i < 4; i++) {
+        e.dns = &dns[i];
+        e.dns_count = 1;
+        refused(e, rules[i]);
+    }
+    e.dns = same;
+    e.dns_count = 2;
+    refused(e, "dns-name");
+    e = entry_of(id);
+    e.ttl = 3601;
+    refused(e, "lifetime");
+}
+
+static void get(const char *which, struct wait *w)
+{
+    wait_init(w);
+    ra_entry_get(x.ra, which, on_entry, w);
+    wait_for(w);
+}
+
+static void count_each(void *arg, const struct ra_entry *e)
+{
+    char *all = arg;
+    strcat(strcat(all, strrchr(e->spiffe_id, '/')), " ");
+}
+
+static void test_life(void **state)
+{
+    struct wait w;
+    char id[] = WEB, dns[] = "*.web.example.org", *names[] = {dns}, sel[] = "k8s:ns:a", *sels[] = {sel};
+    make_entry(&x, "spiffe://example.org/zeta", NULL, NULL);
+    make_entry(&x, "spiffe://example.org/alpha", NULL, NULL);
+    make_entry(&x, WEB, NULL, NULL);
+    bad_id(WEB, "entry-exists");
+
+    get(WEB, &w);
+    assert_int_equal(w.revision, 1);
+    char by_id[RA_ID_LEN + 1];
+    memcpy(by_id, w.entry_id, sizeof by_id);
+    get(by_id, &w);
+    assert_string_equal(w.uri, WEB);
+    get("spiffe://example.org/nobody", &w);
+    assert_string_equal(w.e.rule, "entry");
+    assert_int_equal(w.e.code, ERR_NOT_FOUND);
+
+    /* update by id and revision; by SPIFFE ID; of a revision that is not current */
+    struct ra_entry e = {.ttl = 60, .revision = 1, .selectors = sels, .selectors_count = 1, .dns = names, .dns_count = 1};
+    memcpy(e.id, by_id, sizeof e.id);
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.revision, 2);
+    assert_int_equal(w.ttl, 60);
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, "revision");
+    e = entry_of(id);
+    e.ttl = 90;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.revision, 3);
+    char other[] = DB;
+    e.spiffe_id = other;
+    memcpy(e.id, by_id, sizeof e.id);
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, "entry-rename");
+    e = entry_of(id);
+    e.ttl = 4000;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, "lifetime");
+
+    /* in order, by pages, and after a restart */
+    fx_reopen(&x);
+    char all[256] = "";
+    assert_int_equal(ra_entry_each(x.ra, NULL, 10, count_each, all), 3);
+    assert_string_equal(all, "/alpha /web /zeta ");
+    all[0] = 0;
+    assert_int_equal(ra_entry_each(x.ra, "spiffe://example.org/alpha", 1, count_each, all), 1);
+    assert_string_equal(all, "/web ");
+    assert_int_equal(ra_entry_each(x.ra, "spiffe://example.org/zz", 1, count_each, all), 0);
+    get(by_id, &w);
+    assert_int_equal(w.revision, 3);
+    assert_int_equal(w.ttl, 90);
+
+    wait_init(&w);
+    ra_entry_delete(x.ra, WEB, on_entry, &w);
+    EXPECT(&w, NULL);
+    wait_init(&w);
+    ra_entry_delete(x.ra, WEB, on_entry, &w);
+    EXPECT(&w, "entry");
+    fx_reopen(&x);
+    get(by_id, &w);
+    assert_string_equal(w.e.rule, "entry");
+}
+
+/* Of many who update one revision at once, one does. */
+static void test_update_race(void **state)
+{
+    struct wait w[20];
+    char id[] = "spiffe://example.org/alpha";
+    unsigned won = 0;
+    for (size_t i = 0; i < 20; i++) {
+        struct ra_entry e = entry_of(id);
+        e.revision = 1;
+        e.ttl = 100 + (unsigned)i;
+        wait_init(&w[i]);
+        ra_entry_update(x.ra, &e, on_entry, &w[i]);
+    }
+    for (size_t i = 0; i < 20; i++) {
+        wait_for(&w[i]);
+        won += w[i].e.code == ERR_NONE;
+        if (w[i].e.code != ERR_NONE)
+            assert_string_equal(w[i].e.rule, "revision");
+    }
+    assert_int_equal(won, 1);
+}
+
+static int setup(void **state)
+{
+    fx_new(&x, "");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fx_free(&x);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_life),
+        cmocka_unit_test(test_update_race),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
