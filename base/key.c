@@ -28,6 +28,7 @@ struct key {
 static struct {
     EVP_MD *sha256, *sha384;
     EVP_PKEY *p256, *p384;
+    pthread_key_t kept; /* each thread's struct key for key_once */
     bool ok;
 } parts;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -48,13 +49,19 @@ static EVP_PKEY *template_new(const char *group)
     return pkey;
 }
 
+static void kept_free(void *k)
+{
+    key_free(k);
+}
+
 static void parts_make(void)
 {
     parts.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     parts.sha384 = EVP_MD_fetch(NULL, "SHA384", NULL);
     parts.p256 = template_new("P-256");
     parts.p384 = template_new("P-384");
-    parts.ok = parts.sha256 && parts.sha384 && parts.p256 && parts.p384;
+    parts.ok = parts.sha256 && parts.sha384 && parts.p256 && parts.p384 &&
+               pthread_key_create(&parts.kept, kept_free) == 0;
 }
 
 int key_setup(struct err *e)
@@ -166,6 +173,40 @@ struct key *key_from_spki(const uint8_t *der, size_t len, struct err *e)
     } else
         pkey = ec_public(&s, e);
     return pkey ? key_wrap(pkey, s.type, der, len, e) : NULL;
+}
+
+struct key *key_once(const uint8_t *der, size_t len, struct err *e)
+{
+    struct spki s;
+    if (key_setup(e) < 0 || spki_read(&s, der, len, e) < 0)
+        return NULL;
+    if (s.type != KEY_P256)
+        return key_from_spki(der, len, e);
+    struct key *k = pthread_getspecific(parts.kept);
+    if (!k) {
+        k = key_from_spki(der, len, e);
+        if (k && pthread_setspecific(parts.kept, k) != 0) {
+            key_free(k);
+            err_set(e, ERR_INTERNAL, "memory", "out of memory for a key");
+            return NULL;
+        }
+        return k;
+    }
+    /* Sets the point in place, where the prepared context sees it; refuses one off the curve and
+     * then leaves the old one. A P-256 SubjectPublicKeyInfo has one length. */
+    if (len != k->spki_len || EVP_PKEY_set1_encoded_public_key(k->pkey, s.point.p, s.point.len) != 1) {
+        ERR_clear_error();
+        err_set(e, ERR_BAD_KEY, "key-point", "EC point is not on its curve");
+        return NULL;
+    }
+    memcpy(k->spki, der, len);
+    return k;
+}
+
+void key_once_done(struct key *k)
+{
+    if (k && k->type != KEY_P256)
+        key_free(k);
 }
 
 struct key *key_from_evp(EVP_PKEY *pkey, struct err *e)

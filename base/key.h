@@ -18,6 +18,11 @@ struct key;                                 /* opaque; immutable once made, so t
  * what is missing. The others call it themselves. */
 int key_setup(struct err *e);
 struct key *key_from_spki(const uint8_t *der, size_t len, struct err *e);
+/* For a key that is needed for one verification, as each certificate request brings one: a P-256
+ * point is set into a key that the calling thread keeps, at a third of the cost of making one. The
+ * result is the thread's until key_once_done, which must follow on the same thread; one at a time. */
+struct key *key_once(const uint8_t *der, size_t len, struct err *e);
+void key_once_done(struct key *k);
 struct key *key_from_evp(EVP_PKEY *pkey, struct err *e); /* its own reference: the caller keeps its own */
 struct key *key_generate(enum key_type type, struct err *e);     /* RSA: 2048 bits */
 void key_free(struct key *k);

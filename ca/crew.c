@@ -26,6 +26,7 @@ struct crew {
     struct job *pool;
     size_t idle;
     struct job *first, *last; /* queue */
+    size_t queued;            /* in the queue */
     size_t unfinished;        /* queued or being worked on */
     size_t want;              /* backlog that the corridor waits for */
     bool stop;
@@ -44,29 +45,43 @@ void job_free(struct job *j)
     buf_free(&j->log_entry);
 }
 
-static struct job *next_job(struct crew *c)
+/* A thread's share of the queue, linked by next; NULL when it is time to stop. */
+static struct job *next_share(struct crew *c)
 {
     pthread_mutex_lock(&c->lock);
     while (!c->stop && !c->first)
         pthread_cond_wait(&c->work, &c->lock);
-    struct job *j = c->stop ? NULL : c->first;
-    if (j) {
-        c->first = j->next;
+    struct job *share = c->stop ? NULL : c->first;
+    if (share) {
+        size_t n = c->queued / c->o.threads;
+        n = n < 1 ? 1 : n > CREW_SHARE_MAX ? CREW_SHARE_MAX : n;
+        struct job *end = share;
+        for (size_t i = 1; i < n; i++)
+            end = end->next;
+        c->first = end->next;
         if (!c->first)
             c->last = NULL;
+        c->queued -= n;
+        end->next = NULL;
+        if (c->queued == 0)
+            pthread_cond_signal(&c->less);
     }
     pthread_mutex_unlock(&c->lock);
-    return j;
+    return share;
 }
 
-static void finished(struct crew *c, struct job *j)
+static void finished(struct crew *c, struct job *share)
 {
     pthread_mutex_lock(&c->lock);
-    j->next = c->pool;
-    c->pool = j;
-    c->idle++;
-    c->unfinished--;
-    if (c->unfinished == c->want)
+    while (share) {
+        struct job *j = share;
+        share = j->next;
+        j->next = c->pool;
+        c->pool = j;
+        c->idle++;
+        c->unfinished--;
+    }
+    if (c->unfinished <= c->want)
         pthread_cond_signal(&c->less);
     pthread_mutex_unlock(&c->lock);
 }
@@ -89,12 +104,16 @@ static void *hand_thread(void *arg)
 {
     struct hand *h = arg;
     struct crew *c = h->crew;
-    for (struct job *j; (j = next_job(c));) {
+    for (struct job *share; (share = next_share(c));) {
         struct err e = {0};
-        int r = c->o.work(c->o.arg, h->number, j, &e);
+        int r = 0;
+        for (struct job *j = share; r == 0 && j; j = j->next)
+            r = c->o.work(c->o.arg, h->number, j, &e);
+        if (r == 0)
+            r = c->o.flush(c->o.arg, h->number, &e);
         if (r < 0)
             failed(c, &e);
-        finished(c, j);
+        finished(c, share);
     }
     return NULL;
 }
@@ -120,17 +139,24 @@ void crew_return(struct crew *c, struct job *j)
     pthread_mutex_unlock(&c->lock);
 }
 
-void crew_submit(struct crew *c, struct job *j)
+void crew_submit(struct crew *c, struct job *const *jobs, size_t n)
 {
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        jobs[i]->next = i + 1 < n ? jobs[i + 1] : NULL;
     pthread_mutex_lock(&c->lock);
-    j->next = NULL;
     if (c->last)
-        c->last->next = j;
+        c->last->next = jobs[0];
     else
-        c->first = j;
-    c->last = j;
-    c->unfinished++;
-    pthread_cond_signal(&c->work);
+        c->first = jobs[0];
+    c->last = jobs[n - 1];
+    c->unfinished += n;
+    c->queued += n;
+    if (n == 1)
+        pthread_cond_signal(&c->work);
+    else
+        pthread_cond_broadcast(&c->work);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -162,6 +188,18 @@ int crew_wait(struct crew *c, size_t backlog, int timeout_ms, struct err *e)
         *e = c->failure;
         r = -1;
     }
+    pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+int crew_wait_taken(struct crew *c, struct err *e)
+{
+    pthread_mutex_lock(&c->lock);
+    while (c->queued > 0 && c->failure.code == ERR_NONE)
+        pthread_cond_wait(&c->less, &c->lock);
+    int r = c->failure.code == ERR_NONE ? 0 : -1;
+    if (r < 0)
+        *e = c->failure;
     pthread_mutex_unlock(&c->lock);
     return r;
 }

@@ -14,12 +14,19 @@
 struct crew;
 struct job;
 
+/* A thread takes its share of what is queued, up to this many jobs: so that under load locks are
+ * taken and callers woken once for several certificates. A lone job is taken alone. */
+#define CREW_SHARE_MAX 8
+
 /* worker: 0..threads-1; calls with the same number never overlap. */
 typedef int crew_work_cb(void *arg, unsigned worker, struct job *j, struct err *e);
+/* After the last job of a share: gives out what the work has brought. */
+typedef int crew_flush_cb(void *arg, unsigned worker, struct err *e);
 struct crew_options {
     unsigned threads;
     size_t jobs;
     crew_work_cb *work;
+    crew_flush_cb *flush;
     void *arg;
     int wake_fd;
 };
@@ -30,8 +37,11 @@ void crew_free(struct crew *c);
 /* Corridor thread. crew_take: NULL when all are out. */
 struct job *crew_take(struct crew *c);
 void crew_return(struct crew *c, struct job *j);
-void crew_submit(struct crew *c, struct job *j);
+void crew_submit(struct crew *c, struct job *const *jobs, size_t n);
 size_t crew_idle(struct crew *c); /* jobs in the pool */
+/* Waits until the queue is empty: what was submitted is at most threads * CREW_SHARE_MAX jobs from
+ * done. 0; -1 with e when a thread failed. */
+int crew_wait_taken(struct crew *c, struct err *e);
 /* Waits until at most `backlog` submitted jobs are unfinished: 0; 1 when timeout_ms (-1: none) went
  * by first; -1 with e when a thread failed. */
 int crew_wait(struct crew *c, size_t backlog, int timeout_ms, struct err *e);

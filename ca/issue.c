@@ -15,8 +15,8 @@
  * is refused: what fails there is final, the process ends, and start-up recovers. What a crash
  * leaves is at worst a logged entry that was never signed, and never will be.
  *
- * Batching: the corridor takes the next batch when at most as many jobs are unfinished as there
- * are signing threads. So the next batch is being logged while the last one is being signed; under
+ * Batching: the corridor takes the next batch when the signing threads have taken the last jobs of
+ * the one before. So the next batch is being logged while the last one is being signed; under
  * load batches grow, since a batch costs two disk flushes and a head signature however large it
  * is; and a lone request waits for nobody. */
 #include "ca/issue.h"
@@ -33,7 +33,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define JOBS (TLOG_BATCH_MAX + IPC_BATCH) /* beside one for each signing thread */
+#define JOBS (TLOG_BATCH_MAX + IPC_BATCH) /* beside a share for each signing thread */
 #define DRAIN_MS 3000
 #define REFUSED_LINES 10 /* log lines a second */
 #define WARN_BEFORE (30 * 86400)
@@ -44,7 +44,11 @@
 
 struct station { /* what one signing thread keeps */
     struct digest digest;
-    struct buf answer;
+    struct { /* answers of its share that are still to be given */
+        struct buf frame;
+        struct caller *caller; /* held */
+    } out[CREW_SHARE_MAX];
+    unsigned n;
     uint8_t cert[CA_CERT_MAX];
 };
 
@@ -311,15 +315,30 @@ static int sign(struct corridor *c, struct station *s, const struct job *j, stru
     return 0;
 }
 
-static int finish(struct corridor *c, struct station *s, struct job *j, struct err *e)
+/* Gives the answers of a share, and lets the callers go. */
+static int answer(void *arg, unsigned worker, struct err *e)
+{
+    struct station *s = &((struct corridor *)arg)->stations[worker];
+    int r = 0;
+    for (unsigned i = 0; i < s->n; i++) {
+        caller_answer(s->out[i].caller, &s->out[i].frame);
+        caller_let_go(s->out[i].caller);
+        if (r == 0)
+            r = STEP("issue-answered");
+    }
+    s->n = 0;
+    return r;
+}
+
+static int finish(struct corridor *c, struct station *s, struct job *j, struct buf *frame, struct err *e)
 {
     struct bytes cert;
     const struct lint_expect expect = {
         .request = &j->request, .index = j->index, .now = j->now, .log_body = j->log_body};
     if (lint_leaf(&c->lint, &s->digest, &expect, j->tbs, e) < 0) { /* 8 */
         /* Refused before the process ends: asked again, it would end the next one too. */
-        ca_refused_write(&s->answer, j->id, e);
-        caller_answer(j->caller, &s->answer);
+        ca_refused_write(frame, j->id, e);
+        caller_answer(j->caller, frame);
         return -1;
     }
     if (sign(c, s, j, &cert, e) < 0 || STEP("issue-signed") < 0) /* 9 */
@@ -328,18 +347,21 @@ static int finish(struct corridor *c, struct station *s, struct job *j, struct e
                                 .not_before = j->parts.not_before,
                                 .not_after = j->parts.not_after,
                                 .cert = cert};
-    ca_issued_write(&s->answer, j->id, &m);
+    ca_issued_write(frame, j->id, &m);
     atomic_fetch_add(&c->issued, 1);
-    caller_answer(j->caller, &s->answer);
-    return STEP("issue-answered");
+    return 0;
 }
 
 static int work(void *arg, unsigned worker, struct job *j, struct err *e)
 {
     struct corridor *c = arg;
-    int r = finish(c, &c->stations[worker], j, e);
-    caller_let_go(j->caller);
-    return r;
+    struct station *s = &c->stations[worker];
+    if (finish(c, s, j, &s->out[s->n].frame, e) < 0) {
+        caller_let_go(j->caller);
+        return -1;
+    }
+    s->out[s->n++].caller = j->caller;
+    return 0;
 }
 
 /* --- the corridor -------------------------------------------------------------------------------------------- */
@@ -357,27 +379,23 @@ static int walk(struct corridor *c, struct err *e)
     if (STEP("issue-checked") < 0 || append(c, e) < 0 || STEP("issue-logged") < 0) /* 6 */
         return -1;
     for (size_t k = 0; k < c->n; k++) { /* 7 */
-        if (build(c, k, e) < 0 || STEP("issue-tbs") < 0) {
-            memmove(c->batch, c->batch + k, (c->n - k) * sizeof c->batch[0]);
-            c->n -= k;
+        if (build(c, k, e) < 0 || STEP("issue-tbs") < 0)
             return -1;
-        }
-        crew_submit(c->crew, c->batch[k]); /* to 8 and 9 */
     }
+    crew_submit(c->crew, c->batch, c->n); /* to 8 and 9 */
     c->n = 0;
     return 0;
 }
 
 static int run(struct corridor *c, struct err *e)
 {
-    const size_t threads = c->o->config->token.threads;
     struct door_event ev = {0};
     while (!ev.stop) {
-        if (crew_wait(c->crew, threads, -1, e) < 0 || door_wait(c->door, &ev, e) < 0)
+        if (crew_wait_taken(c->crew, e) < 0 || door_wait(c->door, &ev, e) < 0)
             return -1;
         if (ev.wake) /* a signing thread failed: crew_wait says with what */
             continue;
-        /* Between crew_wait and here the backlog only fell, so the pool holds a whole batch. */
+        /* Since crew_wait_taken the backlog only fell, so the pool holds a whole batch. */
         size_t room = TLOG_BATCH_MAX;
         door_receive(c->door, &room, receive, c); /* 1, 2 */
         if (c->n > 0 && walk(c, e) < 0)
@@ -400,7 +418,8 @@ static int open_stations(struct corridor *c, struct err *e)
     if (!c->stations)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for the signing threads");
     for (unsigned i = 0; i < n; i++) {
-        buf_init(&c->stations[i].answer, IPC_FRAME_MAX);
+        for (unsigned k = 0; k < CREW_SHARE_MAX; k++)
+            buf_init(&c->stations[i].out[k].frame, IPC_FRAME_MAX);
         if (digest_init(&c->stations[i].digest, e) < 0)
             return -1;
     }
@@ -430,8 +449,9 @@ static int open_corridor(struct corridor *c, struct err *e)
         return -1;
     c->door = door_new(o->listen_fd, c->wake_fd, o->stop_fd, o->peer_uid, e);
     const struct crew_options crew = {.threads = o->config->token.threads,
-                                      .jobs = JOBS + o->config->token.threads,
+                                      .jobs = JOBS + o->config->token.threads * CREW_SHARE_MAX,
                                       .work = work,
+                                      .flush = answer,
                                       .arg = c,
                                       .wake_fd = c->wake_fd};
     if (!c->door || !(c->crew = crew_new(&crew, e)))
@@ -449,7 +469,10 @@ static void close_corridor(struct corridor *c)
     door_free(c->door);
     for (unsigned i = 0; c->stations && i < c->o->config->token.threads; i++) {
         digest_free(&c->stations[i].digest);
-        buf_free(&c->stations[i].answer);
+        for (unsigned k = 0; k < CREW_SHARE_MAX; k++)
+            buf_free(&c->stations[i].out[k].frame);
+        for (unsigned k = 0; k < c->stations[i].n; k++) /* a share that was cut short */
+            caller_let_go(c->stations[i].out[k].caller);
     }
     free(c->stations);
     digest_free(&c->digest);

@@ -115,7 +115,7 @@ static void print_words(const struct agent_fetch *f, const struct agent_verified
     char until[21];
     clock_rfc3339(until, v->not_after);
     printf("obtained  %s\n", v->spiffe_id);
-    printf("valid     until %s, %lld s\n", until, (long long)(v->not_after - v->not_before));
+    printf("valid     until %s, %lld s from now\n", until, (long long)(v->not_after - clock_wall()));
     printf("logged    entry %llu of %s, proof verified\n", (unsigned long long)v->proven.index,
            v->log_origin);
     printf("files     %s/svid.pem, %s/svid.key, %s/bundle.pem\n", f->out_dir, f->out_dir,

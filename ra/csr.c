@@ -294,7 +294,7 @@ static int check_signature(struct reader *r)
     struct err why = {0};
     enum key_type type = KEY_RSA;
     bool ed25519;
-    struct key *k = key_from_spki(r->csr->spki.p, r->csr->spki.len, &why);
+    struct key *k = key_once(r->csr->spki.p, r->csr->spki.len, &why);
     if (!k)
         return refuse(r, "csr-key", why.msg);
     const EVP_MD *md = signature_hash(r->algorithm, &type, &ed25519);
@@ -303,7 +303,7 @@ static int check_signature(struct reader *r)
         ok = verify_with(r, k, md);
     else if (ok)
         ok = key_verify(k, true, r->signature.p, r->signature.len, r->info.p, r->info.len, &why) == 0;
-    key_free(k);
+    key_once_done(k);
     if (!ok)
         return refuse(r, "csr-signature",
                       "it is not signed by its own key with ECDSA or RSA PKCS#1 (SHA-256, SHA-384) or Ed25519");

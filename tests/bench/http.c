@@ -28,7 +28,8 @@ void bench_connect(struct bench_conn *c, SSL_CTX *ctx, const char *host, const c
     c->ssl = SSL_new(ctx);
     SSL_set_fd(c->ssl, c->fd);
     SSL_set1_host(c->ssl, host);
-    SSL_set_tlsext_host_name(c->ssl, host);
+    /* The macro casts const away. */
+    SSL_ctrl(c->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host);
     if (SSL_connect(c->ssl) != 1) {
         fprintf(stderr, "bench: TLS handshake failed: %s\n", X509_verify_cert_error_string(SSL_get_verify_result(c->ssl)));
         exit(1);

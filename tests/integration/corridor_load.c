@@ -1,7 +1,8 @@
 /* Asks the signer for certificates without pause while a test kills it, and afterwards proves what
  * must hold of every certificate that came back.
  *
- *   corridor_load run SOCKET TRUST-DOMAIN SECONDS OUT     certificates into OUT; prints counts
+ *   corridor_load run SOCKET TRUST-DOMAIN SECONDS OUT [full]   certificates into OUT; prints counts
+ *                                                            (full: without pauses)
  *   corridor_load verify OUT LOG-DIR ISSUING-PEM          exit 0 when all of it holds
  *
  * run also watches: the log's size as the signer tells it never goes back, and a certificate that
@@ -86,7 +87,7 @@ static void watch(struct ca_client *c)
     free(s);
 }
 
-static int do_run(const char *socket, const char *td, long seconds, const char *out)
+static int do_run(const char *socket, const char *td, long seconds, const char *out, bool full)
 {
     struct err e = {0};
     struct ca_client *c = ca_client_new(socket, 20000, &e);
@@ -102,7 +103,8 @@ static int do_run(const char *socket, const char *td, long seconds, const char *
     for (unsigned asked = 0; clock_mono_ms() < end; asked++) {
         if (asked % BURST == 0) {
             watch(c);
-            usleep(PAUSE_US);
+            if (!full)
+                usleep(PAUSE_US);
         }
         pthread_mutex_lock(&run.lock);
         while (run.in_flight >= IN_FLIGHT)
@@ -222,8 +224,8 @@ static int do_verify(const char *out, const char *dir, const char *issuing_pem)
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc == 6 && strcmp(argv[1], "run") == 0)
-        return do_run(argv[2], argv[3], strtol(argv[4], NULL, 10), argv[5]);
+    if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
+        return do_run(argv[2], argv[3], strtol(argv[4], NULL, 10), argv[5], argc == 7);
     if (argc == 5 && strcmp(argv[1], "verify") == 0)
         return do_verify(argv[2], argv[3], argv[4]);
     fputs("usage: see the head of corridor_load.c\n", stderr);

@@ -9,7 +9,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-test.XXXXXX")
 chmod 755 "$work"
 a=$work/authority
 daemon=
-trap 'code=$?; [ -z "$daemon" ] || { kill -TERM "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; }; [ $code = 0 ] || { echo "--- last lines of the daemon"; tail -25 "$work/mayflyd.log" 2>/dev/null || true; }; [ "${KEEP:-}" ] && echo "kept $work" || rm -rf "$work"; exit $code' EXIT
+trap 'code=$?; [ -z "$daemon" ] || { kill -TERM "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; }; [ $code = 0 ] || { echo "--- last lines of the daemon"; tail -25 "$work/mayflyd.log" 2>/dev/null || true; }; if mountpoint -q "$work/small" 2>/dev/null; then umount -l "$work/small"; fi; [ "${KEEP:-}" ] && echo "kept $work" || rm -rf "$work"; exit $code' EXIT
 trap 'exit 130' INT TERM
 
 fail() { echo "FAILED: $*" >&2; exit 1; }

@@ -294,13 +294,45 @@ static void test_vectors_ed25519(void **state)
     run_vectors("ed25519_test.json", false);
 }
 
+/* The kept key must be the new one each time, also after a point that was refused. */
+static void test_once(void **state)
+{
+    struct err e = {0};
+    struct key *k[2] = {key_generate(KEY_P256, &e), key_generate(KEY_P256, &e)};
+    uint8_t sig[2][128], off[91];
+    long n[2];
+    for (int i = 0; i < 2; i++)
+        n[i] = key_sign(k[i], true, sig[i], sizeof sig[i], "text", 4, &e);
+    for (int i = 0; i < 6; i++) {
+        struct bytes spki = key_spki(k[i % 2]);
+        struct key *once = key_once(spki.p, spki.len, &e);
+        assert_non_null(once);
+        assert_true(bytes_eq(key_spki(once), spki.p, spki.len));
+        assert_int_equal(key_verify(once, true, sig[i % 2], (size_t)n[i % 2], "text", 4, &e), 0);
+        assert_int_equal(key_verify(once, true, sig[(i + 1) % 2], (size_t)n[(i + 1) % 2], "text", 4, &e), -1);
+        key_once_done(once);
+        assert_int_equal(spki.len, sizeof off);
+        memcpy(off, spki.p, sizeof off);
+        off[90] ^= 1;
+        assert_null(key_once(off, sizeof off, &e));
+        assert_string_equal(e.rule, "key-point");
+    }
+    struct key *ed = key_generate(KEY_ED25519, &e);
+    struct key *once = key_once(key_spki(ed).p, key_spki(ed).len, &e);
+    assert_int_equal(key_kind(once), KEY_ED25519);
+    key_once_done(once);
+    key_free(ed);
+    key_free(k[0]);
+    key_free(k[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sign_verify),     cmocka_unit_test(test_pem),
         cmocka_unit_test(test_ec_refusals),     cmocka_unit_test(test_other_kinds),
         cmocka_unit_test(test_rsa_refusals),    cmocka_unit_test(test_ed25519_refusals),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_vectors_p256),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_once),         cmocka_unit_test(test_vectors_p256),
         cmocka_unit_test(test_vectors_p256_fixed), cmocka_unit_test(test_vectors_p384),
         cmocka_unit_test(test_vectors_ed25519),
     };
