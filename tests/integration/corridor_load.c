@@ -18,6 +18,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,6 +88,13 @@ static void watch(struct ca_client *c)
     free(s);
 }
 
+static volatile sig_atomic_t enough;
+
+static void on_term(int sig)
+{
+    enough = 1;
+}
+
 static int do_run(const char *socket, const char *td, long seconds, const char *out, bool full)
 {
     struct err e = {0};
@@ -100,7 +108,8 @@ static int do_run(const char *socket, const char *td, long seconds, const char *
                          .spiffe_id = {(const uint8_t *)id, strlen(id)}, .attestor = {(const uint8_t *)"join_token", 10},
                          .entry_id = {(const uint8_t *)"test", 4}, .entry_revision = 1};
     int64_t end = clock_mono_ms() + seconds * 1000;
-    for (unsigned asked = 0; clock_mono_ms() < end; asked++) {
+    signal(SIGTERM, on_term); /* ends the asking; what was asked is still awaited */
+    for (unsigned asked = 0; !enough && clock_mono_ms() < end; asked++) {
         if (asked % BURST == 0) {
             watch(c);
             if (!full)
