@@ -81,7 +81,7 @@ corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" || fail "certifi
 # Disk full, where this machine lets us make a small disk. The journal is written ahead in segments,
 # so orders go on until the next one is needed; then the signer ends, saying why, and comes back
 # when there is space.
-if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=$(($(du -sm "$a/log" | cut -f1) + 8))m tmpfs "$work/small" 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=$(($(du -sm "$a/log" | cut -f1) + 24))m tmpfs "$work/small" 2>/dev/null; then
   cp -a "$a/log/." "$work/small/"
   chown --reference="$a/log" "$work/small"
   chmod 755 "$work/small"
@@ -94,6 +94,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=$(($(du -
   for _ in $(seq 200); do grep -q "log-disk" "$work/mayflyd.log" && break; sleep 0.1; done
   grep "log-disk" "$work/mayflyd.log" | tail -1 | grep -qi "space\|full" || fail "no word on the full disk"
   out=$(mayfly-agent fetch --server "$url" --id "$id" --token "$(token "$id")" --timeout 2 --out "$work/full" 2>&1) && fail "a certificate that could not be logged"
+  kill -TERM $load
   rm "$work/small/fill"
   wait $load || fail "the load saw what must not be"
   wait_ready || fail "no recovery once there was space"
