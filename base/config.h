@@ -13,7 +13,7 @@
  *     softhsm_conf: token/softhsm2.conf    # only for SoftHSM2; sets SOFTHSM2_CONF for the signer
  *     pin: {file: secret/pin}          # or {credential: mayfly-pin} or {fd: 3}
  *     call_timeout_ms: 10000           # a call that hangs longer ends the signer
- *     threads: 0                       # signing threads; 0: one per core
+ *     threads: 0                       # signing threads; 0: one for two cores
  *   log: {dir: log, origin: example.org/log1, number: 1}
  *   ca:
  *     dir: ca                          # root.pem, issuing.pem: public

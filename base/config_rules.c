@@ -88,13 +88,15 @@ static int set_path(struct load *l, char **dst, const char *name, const char *va
     return 0;
 }
 
-static int set_threads(struct load *l, unsigned *dst, const char *name, const uint32_t *value)
+/* 0: one thread for so many cores, and at least one. */
+static int set_threads(struct load *l, unsigned *dst, const char *name, long cores_each,
+                       const uint32_t *value)
 {
     if (set_num(l, dst, name, value, 0, 0, THREADS_MAX) < 0)
         return -1;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long n = sysconf(_SC_NPROCESSORS_ONLN) / cores_each;
     if (*dst == 0)
-        *dst = cores < 1 ? 1 : cores > THREADS_MAX ? THREADS_MAX : (unsigned)cores;
+        *dst = n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
     return 0;
 }
 
@@ -289,7 +291,7 @@ static int fill_token(struct load *l)
     if (set_str(l, &c->token.uri, uri) < 0 || fill_module(l) < 0 || fill_pin(l) < 0 ||
         set_num(l, &c->token.call_timeout_ms, "token.call_timeout_ms", l->raw->token.call_timeout_ms, 10000,
                 100, 600000) < 0 ||
-        set_threads(l, &c->token.threads, "token.threads", l->raw->token.threads) < 0)
+        set_threads(l, &c->token.threads, "token.threads", 2, l->raw->token.threads) < 0)
         return -1;
     if (!l->raw->token.softhsm_conf)
         return 0;
@@ -396,7 +398,7 @@ static int fill_service(struct load *l)
         set_num(l, &c->session_lifetime, "session.lifetime", raw->session.lifetime, 3600, 10, 86400) < 0 ||
         set_num(l, &c->token_lifetime, "session.token_lifetime", raw->session.token_lifetime, 3600, 10,
                 604800) < 0 ||
-        set_threads(l, &c->frontend_threads, "frontend.threads", raw->frontend.threads) < 0 ||
+        set_threads(l, &c->frontend_threads, "frontend.threads", 1, raw->frontend.threads) < 0 ||
         set_num(l, &c->max_connections, "frontend.max_connections", raw->frontend.max_connections, 4096, 1,
                 65536) < 0)
         return -1;

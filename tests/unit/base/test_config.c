@@ -55,7 +55,7 @@ static void test_defaults(void **state)
     assert_null(c->token.pin_credential);
     assert_int_equal(c->token.pin_fd, -1);
     assert_int_equal(c->token.call_timeout_ms, 10000);
-    assert_int_equal(c->token.threads, cores);
+    assert_int_equal(c->token.threads, cores > 1 ? cores / 2 : 1);
     assert_string_equal(c->log.dir, "/srv/mayfly/log");
     assert_string_equal(c->log.origin, "example.org/log1");
     assert_int_equal(c->log.number, 1);
