@@ -76,6 +76,8 @@ static bool confirm_keys(void *arg, const char *token, const char *missing)
     char question[512];
     if (in->yes)
         return true;
+    if (access("/dev/tty", R_OK | W_OK) < 0 || !isatty(STDIN_FILENO))
+        fputs("mayfly init: nobody to ask here; --yes answers for you\n", stderr);
     snprintf(question, sizeof question, "Generate %s in token %s?", missing, token);
     return cli_confirm(question);
 }
