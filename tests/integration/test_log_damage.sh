@@ -35,10 +35,10 @@ rm -rf "$a/log"; cp -a "$work/older" "$a/log"; keep_head
 damaged "older log, newer head" "newer\|older"
 # Restored as a whole: the published checkpoint that the store still knows, or the clock, is newer.
 for j in "$a"/log/journal/*; do last=$j; done
-truncate -s $(($(stat -c %s "$last") / 2)) "$last"
+truncate -s 40 "$last" # its header and no record
 damaged "truncated journal" "journal\|truncated\|missing"
 for j in "$a"/log/journal/*; do last=$j; done
-flip "$last" 1500
+flip "$last" 100 # in its first record
 damaged "a bit flipped in the journal" ""
 flip "$a/log/head" 100; flip "$a/log/head" $(($(stat -c %s "$a/log/head") / 2 + 100))
 damaged "a bit flipped in both slots of the head" "head"
@@ -49,7 +49,8 @@ damaged "no journal" ""
 # A damaged tile is refused when it is all there is, and written again when the journal still has it.
 damaged_tile() { # what file
   local oldest
-  oldest=$(ls "$a/log/journal" | head -1)
+  oldest=("$a"/log/journal/*)
+  oldest=${oldest[0]##*/}
   flip "$2" 4000
   if [ $((10#$oldest)) -ge 256 ]; then
     damaged "$1" "tile"
@@ -67,8 +68,7 @@ mv "$a/log" "$work/gone"; mkdir "$a/log"; chmod 755 "$a/log"; [ "$(id -u)" != 0 
 damaged "an empty log" ""
 
 # The reader's side finds the same.
-tile=$(find "$a/log/tile/entries" -type f | head -1)
-flip "$tile" 200
+flip "$a/log/tile/entries/000" 200
 refuses 5 "" mayfly log verify --dir "$a"
 restore
 start || fail "start with the good log"
