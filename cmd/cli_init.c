@@ -317,10 +317,15 @@ static int init_run(struct init *in, struct err *e)
                                   .confirm = in->token_uri ? confirm_keys : NULL};
     if (authority_create(&o, e) < 0 || hand_over(in, config, e) < 0)
         goto out;
-    if (in->cli.json)
-        printf("{\"dir\":\"%s\",\"trust_domain\":\"%s\",\"url\":\"%s\"}\n", in->abs, config->trust_domain, config->external_url);
-    else
+    if (in->cli.json) {
+        json_t *doc = json_pack("{s:s,s:s,s:s}", "dir", in->abs, "trust_domain", config->trust_domain, "url",
+                                config->external_url);
+        json_dumpf(doc, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(doc);
+    } else {
         printf("\nThe authority of %s stands in %s.\nNext:\n  mayflyd --config %s\n", config->trust_domain, in->abs, in->abs);
+    }
     rc = 0;
 out:
     secret_free(&pin);

@@ -26,6 +26,7 @@
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
 #define STEADY_MS 5000  /* a child that lived this long starts with no backoff again */
+#define START_MS 60000 /* what ends for good within this of the first start ends the daemon */
 #define STOP_MS 10000   /* a child that does not drain within this is killed */
 
 enum { CHILD_SIGNER, CHILD_FRONTEND, CHILDREN };
@@ -260,7 +261,8 @@ static int child_ended(struct child *c, int status)
     int64_t now = clock_mono_ms();
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_CRASH;
     bool final = code == EXIT_FATAL || code == EXIT_BAD_PIN || code == EXIT_BAD_USE;
-    bool first = c->next_start == 0;
+    /* At its start, not in service: nothing was served yet that reads could go on for. */
+    bool first = c->next_start == 0 && now - c->started < START_MS;
     if (now - c->started >= STEADY_MS)
         c->backoff_ms = 0;
     c->backoff_ms = c->backoff_ms ? c->backoff_ms * 2 : BACKOFF_MIN_MS;
