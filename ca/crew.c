@@ -24,7 +24,6 @@ struct crew {
     pthread_cond_t work;  /* hands wait here */
     pthread_cond_t less;  /* the corridor waits here for the backlog to fall */
     struct job *pool;
-    size_t idle;
     struct job *first, *last; /* queue */
     size_t queued;            /* in the queue */
     size_t unfinished;        /* queued or being worked on */
@@ -78,7 +77,6 @@ static void finished(struct crew *c, struct job *share)
         share = j->next;
         j->next = c->pool;
         c->pool = j;
-        c->idle++;
         c->unfinished--;
     }
     if (c->unfinished <= c->want)
@@ -107,8 +105,11 @@ static void *hand_thread(void *arg)
     for (struct job *share; (share = next_share(c));) {
         struct err e = {0};
         int r = 0;
-        for (struct job *j = share; r == 0 && j; j = j->next)
+        struct job *j = share;
+        for (; r == 0 && j; j = j->next)
             r = c->o.work(c->o.arg, h->number, j, &e);
+        for (; j; j = j->next) /* behind the one that failed */
+            caller_let_go(j->caller);
         if (r == 0)
             r = c->o.flush(c->o.arg, h->number, &e);
         if (r < 0)
@@ -124,7 +125,6 @@ struct job *crew_take(struct crew *c)
     struct job *j = c->pool;
     if (j) {
         c->pool = j->next;
-        c->idle--;
     }
     pthread_mutex_unlock(&c->lock);
     return j;
@@ -135,7 +135,6 @@ void crew_return(struct crew *c, struct job *j)
     pthread_mutex_lock(&c->lock);
     j->next = c->pool;
     c->pool = j;
-    c->idle++;
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -158,14 +157,6 @@ void crew_submit(struct crew *c, struct job *const *jobs, size_t n)
     else
         pthread_cond_broadcast(&c->work);
     pthread_mutex_unlock(&c->lock);
-}
-
-size_t crew_idle(struct crew *c)
-{
-    pthread_mutex_lock(&c->lock);
-    size_t n = c->idle;
-    pthread_mutex_unlock(&c->lock);
-    return n;
 }
 
 int crew_wait(struct crew *c, size_t backlog, int timeout_ms, struct err *e)

@@ -38,7 +38,6 @@ void crew_free(struct crew *c);
 struct job *crew_take(struct crew *c);
 void crew_return(struct crew *c, struct job *j);
 void crew_submit(struct crew *c, struct job *const *jobs, size_t n);
-size_t crew_idle(struct crew *c); /* jobs in the pool */
 /* Waits until the queue is empty: what was submitted is at most threads * CREW_SHARE_MAX jobs from
  * done. 0; -1 with e when a thread failed. */
 int crew_wait_taken(struct crew *c, struct err *e);
