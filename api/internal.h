@@ -97,6 +97,8 @@ struct request {
     unsigned retry_after;
     bool nonce_wanted, index_link;
     bool secret; /* out is wiped after use */
+    gnutls_session_t tls;                  /* the connection's; NULL: an admin connection */
+    gnutls_session_t corked;               /* the same, while it collects the answer */
     int fd;                                /* the answer is this file, of fd_size bytes; -1: it is out */
     uint64_t fd_size;
 
@@ -113,6 +115,7 @@ struct api_conn { /* MHD's socket context */
     const struct api_door *door;
     struct tls_generation *generation; /* held until the first request; NULL after */
     struct request *request;           /* owned reference; reused from request to request */
+    gnutls_session_t tls;              /* MHD's; NULL: an admin connection */
     bool admin_ok; /* of an admin connection: its peer may administer */
 };
 

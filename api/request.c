@@ -1,14 +1,18 @@
 #include "api/internal.h"
 #include "base/log.h"
 #include "base/secmem.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define KEEP_BYTES 16384 /* of a buffer, from one request to the next on a connection */
 #define OUT_MAX (8u << 20)
+#define CORK_BYTES 12288 /* an answer up to this goes out in one TLS record, headers and all */
 
 /* --- life --------------------------------------------------------------------------------------- */
 
@@ -50,6 +54,7 @@ static void request_reset(struct request *r)
     r->path = r->arg = r->content_type = r->cache = NULL;
     r->admin = r->acme_post = r->dispatched = r->queued = false;
     r->nonce_wanted = r->index_link = r->secret = false;
+    r->corked = NULL;
     r->received = 0;
     r->status = r->retry_after = 0;
     r->allow[0] = 0;
@@ -75,6 +80,12 @@ static void request_unref(struct request *r)
     free(r);
 }
 
+static gnutls_session_t session_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    return i ? i->tls_session : NULL;
+}
+
 void connection_changed(void *closure, struct MHD_Connection *c, void **context,
                         enum MHD_ConnectionNotificationCode what)
 {
@@ -85,6 +96,7 @@ void connection_changed(void *closure, struct MHD_Connection *c, void **context,
         if (conn) {
             conn->door = door;
             conn->generation = door->admin ? NULL : tls_hold(door->server->tls);
+            conn->tls = door->admin ? NULL : session_of(c);
         }
         *context = conn;
     } else if (conn) {
@@ -274,6 +286,33 @@ static void headers_write(struct request *r, struct MHD_Response *m)
         header(m, "Connection", "close");
 }
 
+/* MHD sends headers and body one after the other, each its own TLS record and its own system call.
+ * Corked, both become one: GnuTLS collects them until request_completed. */
+static void cork(struct request *r)
+{
+    if (r->tls && r->fd < 0 && r->out.len <= CORK_BYTES) {
+        gnutls_record_cork(r->tls);
+        r->corked = r->tls;
+    }
+}
+
+/* The kernel takes so small an answer whole, unless earlier ones still fill its buffer: then this
+ * client asks on without reading, and is cut off; MHD must not come to wait for it. MHD keeps
+ * TCP_CORK on and pushes by setting TCP_NODELAY again (tcp(7)); it did so before there was a byte. */
+static void uncork(struct request *r, struct MHD_Connection *c)
+{
+    static const int on = 1;
+    gnutls_session_t tls = r->corked;
+    const union MHD_ConnectionInfo *i = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    r->corked = NULL;
+    if (!tls || !i)
+        return;
+    if (gnutls_record_uncork(tls, 0) >= 0)
+        setsockopt(i->connect_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    else
+        shutdown(i->connect_fd, SHUT_RDWR);
+}
+
 /* The body is the request's own memory, which outlives the answer: nothing is copied. */
 static enum MHD_Result request_send(struct request *r)
 {
@@ -295,6 +334,7 @@ static enum MHD_Result request_send(struct request *r)
     if (!m)
         return MHD_NO;
     headers_write(r, m);
+    cork(r);
     enum MHD_Result rc = MHD_queue_response(r->connection, r->status, m);
     MHD_destroy_response(m);
     r->queued = true;
@@ -398,6 +438,7 @@ enum MHD_Result request_handle(void *closure, struct MHD_Connection *c, const ch
         atomic_fetch_add(&r->server->in_flight, 1);
         *context = r;
         request_prepare(r, conn, c, url, method);
+        r->tls = conn->tls;
         return MHD_YES;
     }
     if (*upload_len > 0) {
@@ -424,6 +465,7 @@ void request_completed(void *closure, struct MHD_Connection *c, void **context,
     if (!r)
         return;
     *context = NULL;
+    uncork(r, c);
     suspended_remove(r);
     if (atomic_load(&r->refs) == 1)
         request_reset(r); /* what it holds, a session or a token's text, goes now */
