@@ -279,8 +279,11 @@ static int normalize_chain(struct buf *out, const struct buf *pem, struct err *e
 {
     STACK_OF(X509) * list;
     buf_init(out, CHAIN_PEM_MAX);
-    if (x509_from_pem(&list, pem->p, pem->len, CHAIN_CERTS_MAX, e) < 0)
+    if (x509_from_pem(&list, pem->p, pem->len, CHAIN_CERTS_MAX, e) < 0) {
+        if (e->code != ERR_INTERNAL)
+            e->code = ERR_CORRUPT;
         return err_wrap(e, "the certificate chain the authority answered with");
+    }
     int rc = 0;
     for (int i = 0; i < sk_X509_num(list) && rc == 0; i++)
         rc = x509_to_pem(out, sk_X509_value(list, i), e);

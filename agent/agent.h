@@ -46,9 +46,11 @@ int agent_verify(struct agent_verified *v, const struct agent_trust *trust, cons
                  const char *spiffe_id, int64_t now, struct err *e);
 
 /* --- files ----------------------------------------------------------------------------------------- */
-/* svid.pem, svid.key (0600), bundle.pem, each by rename, the set in the order bundle, key, svid. */
+/* svid.pem, svid.key (0600), bundle.pem, each by rename, the set in the order bundle, key, svid.
+ * Waits for another agent in the same folder until the deadline (clock_mono_ms), then refuses:
+ * ERR_UNAVAILABLE, rule "out-lock". */
 int agent_write_files(const char *dir, const struct acme_identity *i, const struct agent_trust *trust,
-                      struct err *e);
+                      int64_t deadline, struct err *e);
 
 struct agent_fetch {
     const char *server, *token, *trust_bundle, *spiffe_id, *out_dir; /* token NULL: x509pop with the files in out_dir */
@@ -56,6 +58,8 @@ struct agent_fetch {
     size_t dns_count;
     unsigned deadline_ms;
 };
+/* Nobody is asked before it is known whom to trust, what to prove with, and that out_dir can be
+ * written: a join token is good once. */
 int agent_fetch(const struct agent_fetch *f, struct agent_verified *v, struct err *e);
 
 #endif

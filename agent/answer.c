@@ -165,7 +165,7 @@ int acme_problem(const struct http_answer *a, struct err *e)
     if (doc && json_is_object(doc) && a->status >= 400)
         problem_read(doc, a->status, e);
     else if (a->status >= 300 && a->status < 400)
-        err_set(e, ERR_DENIED, "redirect",
+        err_set(e, ERR_CORRUPT, "redirect",
                 "the server answers with a redirect (HTTP %u), which is never followed: give the "
                 "authority's own "
                 "address with --server",

@@ -13,6 +13,7 @@ struct fetch { /* of one run */
     struct agent_trust trust;
     struct secret token;          /* 32 bytes; empty when x509pop */
     struct acme_identity present; /* x509pop: what out_dir holds */
+    int64_t deadline;             /* clock_mono_ms */
 };
 
 /* --- evidence
@@ -51,8 +52,8 @@ static int svid_evidence(void *arg, const uint8_t digest[32], struct buf *out, s
     return rc;
 }
 
-/* --- step 1: whom to trust, and what to prove with
- * --------------------------------------------------------- */
+/* --- step 1: whom to trust, what to prove with, where to put it
+ * -------------------------------------------- */
 
 static int start_with_token(struct fetch *f, struct err *e)
 {
@@ -82,12 +83,13 @@ static int start_with_svid(struct fetch *f, struct err *e)
 {
     char path[PATH_MAX], when[21];
     const char *dir = f->want->out_dir;
-    if (agent_read_files(dir, &f->present, e) < 0)
-        return err_wrap(e,
-                        "no --token was given (the first time needs one: mayfly token create), and "
-                        "%s holds no identity to prove "
-                        "itself with",
-                        dir);
+    if (agent_read_files(dir, &f->present, f->deadline, e) < 0)
+        return e->code == ERR_UNAVAILABLE
+                   ? -1
+                   : err_wrap(e,
+                              "no --token was given (the first time needs one: mayfly token "
+                              "create), and %s holds no identity to prove itself with",
+                              dir);
     int64_t until = chain_not_after(&f->present.chain_pem);
     if (until <= clock_wall()) {
         clock_rfc3339(when, until);
@@ -102,6 +104,13 @@ static int start_with_svid(struct fetch *f, struct err *e)
     if (snprintf(path, sizeof path, "%s/bundle.pem", dir) >= (int)sizeof path)
         return err_set(e, ERR_CONFIG, "out-dir", "the folder's name is too long");
     return agent_trust_from_file(&f->trust, path, e);
+}
+
+static int start(struct fetch *f, struct err *e)
+{
+    if ((f->want->token ? start_with_token : start_with_svid)(f, e) < 0)
+        return -1;
+    return agent_try_folder(f->want->out_dir, f->deadline, e);
 }
 
 /* --- when the token is refused
@@ -131,7 +140,7 @@ static void suggest_svid(const struct fetch *f, struct err *e)
     struct err ignored;
     if ((e->code != ERR_BAD_EVIDENCE && e->code != ERR_UNAUTHORIZED) || !f->want->token)
         return;
-    if (agent_read_files(f->want->out_dir, &kept, &ignored) < 0)
+    if (agent_read_files(f->want->out_dir, &kept, f->deadline, &ignored) < 0)
         return;
     if (still_valid(&kept, f->want->spiffe_id, clock_wall()))
         err_set(e, e->code, e->rule,
@@ -140,29 +149,35 @@ static void suggest_svid(const struct fetch *f, struct err *e)
     acme_identity_free(&kept);
 }
 
+/* Milliseconds until the deadline. */
+static unsigned time_left(const struct fetch *f)
+{
+    int64_t left = f->deadline - clock_mono_ms();
+    return left > 0 ? (unsigned)left : 0;
+}
+
 int agent_fetch(const struct agent_fetch *want, struct agent_verified *v, struct err *e)
 {
-    struct fetch f = {.want = want};
+    struct fetch f = {.want = want, .deadline = clock_mono_ms() + want->deadline_ms};
     struct acme_identity got = {0};
     struct acme_client *client = NULL;
     struct spiffe_id id;
     memset(v, 0, sizeof *v);
     int rc = spiffe_parse(&id, want->spiffe_id, strlen(want->spiffe_id), e);
     if (rc == 0) /* 1. */
-        rc = want->token ? start_with_token(&f, e) : start_with_svid(&f, e);
+        rc = start(&f, e);
     if (rc == 0 && !(client = acme_client_new(want->server, &f.trust, e)))
         rc = -1;
     if (rc == 0) { /* 2. */
         rc = acme_obtain(client, want->spiffe_id, want->dns, want->dns_count,
-                         want->token ? token_evidence : svid_evidence, &f, want->deadline_ms, &got,
-                         e);
+                         want->token ? token_evidence : svid_evidence, &f, time_left(&f), &got, e);
         if (rc < 0)
             suggest_svid(&f, e);
     }
     if (rc == 0) /* 3. */
         rc = agent_verify(v, &f.trust, &got, want->spiffe_id, clock_wall(), e);
     if (rc == 0) /* 4. */
-        rc = agent_write_files(want->out_dir, &got, &f.trust, e);
+        rc = agent_write_files(want->out_dir, &got, &f.trust, f.deadline, e);
     acme_client_free(client);
     acme_identity_free(&got);
     acme_identity_free(&f.present);

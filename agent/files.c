@@ -9,10 +9,12 @@
  * A new certificate never stands beside an old key. (A reader that opens the two files at the very
  * moment may still see one of each and should read again.)
  * Names are opened relative to the folder, never followed when they are links, and a link in the
- * place of a file is replaced. The folder is locked meanwhile: two agents writing one folder take
- * turns.
+ * place of a file is replaced. Two agents writing one folder take turns: each locks LOCK_NAME in it,
+ * a file of mode 0600 that stays (the folder itself can be locked by whoever may read it), and waits
+ * for the other no longer than its deadline.
  */
 #include "agent/internal.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/fileio.h"
 #include "base/secmem.h"
@@ -23,9 +25,13 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define KEY_PEM_MAX 8192
+#define LOCK_NAME ".mayfly.lock"
+#define LOCK_RETRY_MS 20
+#define TRY_NAME ".mayfly.new"
 
 struct file {
     const char *name, *temp;
@@ -40,18 +46,50 @@ void buf_wipe(struct buf *b)
     buf_free(b);
 }
 
-static int folder_open(const char *dir, struct err *e)
+struct folder {
+    int fd, lock;
+};
+
+static void folder_close(struct folder *d)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
+    if (d->lock >= 0)
+        close(d->lock);
+    if (d->fd >= 0)
+        close(d->fd);
+}
+
+/* Tried at least once, however late it is. */
+static int lock_wait(int lock, const char *dir, int64_t deadline, struct err *e)
+{
+    static const struct timespec pause = {0, LOCK_RETRY_MS * 1000000L};
+    while (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return err_errno(e, "out-lock", "cannot lock %s/" LOCK_NAME, dir);
+        if (clock_mono_ms() >= deadline)
+            return err_set(e, ERR_UNAVAILABLE, "out-lock",
+                           "another agent uses the folder %s: try again, or find out who holds "
+                           "%.100s/" LOCK_NAME,
+                           dir, dir);
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+/* Opens and locks the folder; on failure nothing is left open. */
+static int folder_open(struct folder *d, const char *dir, int64_t deadline, struct err *e)
+{
+    int rc = 0;
+    *d = (struct folder){open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), -1};
+    if (d->fd < 0)
         return err_errno(e, "out-dir", "cannot open the folder %s", dir);
-    while (flock(fd, LOCK_EX) < 0)
-        if (errno != EINTR) {
-            err_errno(e, "out-dir", "cannot lock the folder %s", dir);
-            close(fd);
-            return -1;
-        }
-    return fd;
+    d->lock = openat(d->fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (d->lock < 0)
+        rc = err_errno(e, "out-lock", "cannot open %s/" LOCK_NAME, dir);
+    else
+        rc = lock_wait(d->lock, dir, deadline, e);
+    if (rc < 0)
+        folder_close(d);
+    return rc;
 }
 
 /* Written, closed and durable under its temporary name; permissions before the first byte. */
@@ -96,30 +134,57 @@ static int set_write(int dir, const struct file *files, size_t n, struct err *e)
     return rc;
 }
 
+/* As much as a set may need, under a name of its own: .svid.pem.new may be half of a set that
+ * agent_read_files still has to finish. */
+static int folder_try(int dir, struct err *e)
+{
+    static const uint8_t room[KEY_PEM_MAX + CHAIN_PEM_MAX];
+    unlinkat(dir, TRY_NAME, 0); /* of an agent that was killed */
+    int fd = openat(dir, TRY_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_errno(e, "out-write", "cannot create files");
+    int rc = file_write_all(fd, room, sizeof room) == 0
+                 ? 0
+                 : err_errno(e, "out-write", "cannot write %zu bytes", sizeof room);
+    close(fd);
+    unlinkat(dir, TRY_NAME, 0);
+    return rc;
+}
+
+int agent_try_folder(const char *dir, int64_t deadline, struct err *e)
+{
+    struct folder d;
+    if (file_mkdirs(dir, 0755, e) < 0 || folder_open(&d, dir, deadline, e) < 0)
+        return -1;
+    int rc = folder_try(d.fd, e);
+    folder_close(&d);
+    return rc < 0 ? err_wrap(e, "%s", dir) : 0;
+}
+
 int agent_write_files(const char *dir, const struct acme_identity *i,
-                      const struct agent_trust *trust, struct err *e)
+                      const struct agent_trust *trust, int64_t deadline, struct err *e)
 {
     struct buf key;
+    struct folder d;
     buf_init(&key, KEY_PEM_MAX);
-    int rc = key_to_pkcs8_pem(i->key, &key, e), fd = -1;
+    int rc = key_to_pkcs8_pem(i->key, &key, e);
     if (rc == 0)
         rc = file_mkdirs(dir, 0755, e);
     if (rc == 0)
-        rc = fd = folder_open(dir, e);
-    if (rc >= 0) {
+        rc = folder_open(&d, dir, deadline, e);
+    if (rc == 0) {
         const struct file files[] = {
             {"bundle.pem", ".bundle.pem.new", 0644, {trust->roots_pem.p, trust->roots_pem.len}},
             {"svid.key", ".svid.key.new", 0600, {key.p, key.len}},
             {"svid.pem", ".svid.pem.new", 0644, {i->chain_pem.p, i->chain_pem.len}},
         };
-        rc = set_write(fd, files, sizeof files / sizeof *files, e);
+        rc = set_write(d.fd, files, sizeof files / sizeof *files, e);
         if (rc < 0)
             err_wrap(e, "%s", dir);
+        folder_close(&d);
     }
-    if (fd >= 0)
-        close(fd);
     buf_wipe(&key);
-    return rc < 0 ? -1 : 0;
+    return rc;
 }
 
 /* --- reading back
@@ -165,14 +230,14 @@ static int chain_read(const char *dir, const char *name, const struct key *k, st
     return 0;
 }
 
-int agent_read_files(const char *dir, struct acme_identity *i, struct err *e)
+int agent_read_files(const char *dir, struct acme_identity *i, int64_t deadline, struct err *e)
 {
     bool ours = false;
     struct err ignored;
+    struct folder d;
     memset(i, 0, sizeof *i);
     buf_init(&i->chain_pem, CHAIN_PEM_MAX);
-    int fd = folder_open(dir, e);
-    if (fd < 0)
+    if (folder_open(&d, dir, deadline, e) < 0)
         return -1;
     i->key = key_read(dir, e);
     int rc = i->key ? chain_read(dir, "svid.pem", i->key, &i->chain_pem, &ours, e) : -1;
@@ -181,7 +246,7 @@ int agent_read_files(const char *dir, struct acme_identity *i, struct err *e)
     if (missing || (rc == 0 && !ours)) {
         bool finished =
             chain_read(dir, ".svid.pem.new", i->key, &i->chain_pem, &ours, &ignored) == 0 && ours &&
-            renameat(fd, ".svid.pem.new", fd, "svid.pem") == 0;
+            renameat(d.fd, ".svid.pem.new", d.fd, "svid.pem") == 0;
         if (finished)
             rc = 0;
         else if (!missing)
@@ -189,7 +254,7 @@ int agent_read_files(const char *dir, struct acme_identity *i, struct err *e)
                          "%s: svid.key and svid.pem do not belong together: get a new join token",
                          dir);
     }
-    close(fd);
+    folder_close(&d);
     if (rc < 0)
         acme_identity_free(i);
     return rc;

@@ -1,7 +1,7 @@
 /* The one connection: libcurl over OpenSSL, kept alive between requests. Whom it trusts is decided
  * in trust.c, from inside the handshake, before anything is sent. No redirects, no proxies, no
- * TLS session resumption (a resumed session would skip that decision), nothing from the user's
- * environment. */
+ * TLS session resumption (a resumed session would skip that decision), and nothing from the user's
+ * environment: neither proxies nor roots, nor a file to log the session's keys to. */
 #include "agent/internal.h"
 #include "base/clock.h"
 #include <curl/curl.h>
@@ -29,6 +29,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void setup(void)
 {
+    unsetenv("SSLKEYLOGFILE"); /* libcurl has no other switch for it */
     curl_global_init(CURL_GLOBAL_SSL);
 }
 
@@ -190,7 +191,7 @@ static int send_failed(struct http *h, CURLcode cc, struct err *e)
         return err_wrap(e, "the server at %s is not trusted", h->server->origin);
     }
     if (h->too_large)
-        return err_set(e, ERR_TOO_LARGE, "answer-size",
+        return err_set(e, ERR_CORRUPT, "answer-size",
                        "the server at %s answers with more than %d bytes", h->server->origin,
                        ANSWER_MAX);
     if (cc == CURLE_PEER_FAILED_VERIFICATION)

@@ -43,7 +43,8 @@ struct url_server {
     char origin[ORIGIN_MAX], host[256], directory[URL_MAX + 1];
 };
 int url_server(struct url_server *s, const char *server, struct err *e);
-/* Refuses (rule "url-origin") a URL that leads to another origin than the server's. */
+/* Refuses a URL of the server's that leads to another origin, or is none: ERR_CORRUPT, rule
+ * "url-origin" or "url". It is the agent that refuses here, not the authority. */
 int url_same_origin(const struct url_server *s, const char *url, const char *what, struct err *e);
 
 /* --- x509.c ----------------------------------------------------------------------------------- */
@@ -183,8 +184,10 @@ int csr_write(struct buf *out, const struct key *k, const char *spiffe_id, const
               size_t dns_count, struct err *e);
 
 /* --- files.c ---------------------------------------------------------------------------------- */
+/* Makes the folder and tries out whether a set can be written to it; leaves only its lock file. */
+int agent_try_folder(const char *dir, int64_t deadline, struct err *e);
 /* The identity kept in dir: key and chain. Finishes a set that a crash left half renamed. */
-int agent_read_files(const char *dir, struct acme_identity *i, struct err *e);
+int agent_read_files(const char *dir, struct acme_identity *i, int64_t deadline, struct err *e);
 void buf_wipe(struct buf *b); /* overwrites and frees */
 
 #endif

@@ -17,7 +17,8 @@ static int append_evidence(struct acme_client *c, const struct acme_want *w, con
     if (!w->evidence)
         return err_set(e, ERR_BAD_EVIDENCE, "evidence-none",
                        "the authority asks for evidence, and there is none to give: use --token");
-    attest_key_authorization(digest, token, c->thumbprint);
+    if (attest_key_authorization(digest, token, c->thumbprint) < 0)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for evidence");
     return w->evidence(w->arg, digest, out, e);
 }
 
@@ -214,9 +215,11 @@ static int order_chain(struct order_run *r, struct http_answer *a, struct buf *c
             return -1;
         buf_put(chain_pem, a->body.p, a->body.len);
     }
-    return chain_pem->failed ? err_set(e, ERR_TOO_LARGE, "chain-size",
-                                       "a certificate chain of more than %d bytes", CHAIN_PEM_MAX)
-                             : 0;
+    return chain_pem->failed
+               ? err_set(e, ERR_CORRUPT, "chain-size",
+                         "the authority answered with a certificate chain of more than %d bytes",
+                         CHAIN_PEM_MAX)
+               : 0;
 }
 
 /* One step from the order's present state. 1: the chain is there. */

@@ -131,10 +131,13 @@ int url_server(struct url_server *s, const char *server, struct err *e)
 int url_same_origin(const struct url_server *s, const char *url, const char *what, struct err *e)
 {
     char origin[ORIGIN_MAX];
-    if (url_origin(origin, url, e) < 0)
+    if (url_origin(origin, url, e) < 0) {
+        if (e->code == ERR_MALFORMED)
+            e->code = ERR_CORRUPT; /* the server's words, not the operator's */
         return err_wrap(e, "the server's %s", what);
+    }
     if (strcmp(origin, s->origin) != 0)
-        return err_set(e, ERR_DENIED, "url-origin",
+        return err_set(e, ERR_CORRUPT, "url-origin",
                        "the server's %s leads to %s, but this agent was told %s and goes nowhere "
                        "else: if that is the authority's name for itself, use --server %s",
                        what, origin, s->origin, origin);

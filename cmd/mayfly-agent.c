@@ -53,7 +53,7 @@ static const char fetch_help[] =
     "      --id spiffe://example.org/web --out /run/web\n"
     "\n" ARGS_EXIT_HELP "On 3, 4 and 5 nothing was written. 4: the authority said no. 5: the "
                         "server, the certificate or\n"
-    "its log proof did not verify.\n";
+    "its log proof did not verify, or the server leads elsewhere.\n";
 
 enum {
     OPT_SERVER = 1000,

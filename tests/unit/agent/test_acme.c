@@ -17,6 +17,7 @@ struct authority {
     const char *foreign; /* member answered with a foreign URL */
     const char *refuse_authz, *order_problem;
     bool no_location, invalid_authz, junk;
+    const char *bad_chain; /* answered in place of the chain */
     /* what it saw */
     unsigned nonce_calls, accounts, orders, challenges, finalizes, calls;
     unsigned waits, waited_ms;
@@ -180,7 +181,7 @@ static void on_post(struct authority *s, const char *path, const struct jws *j, 
         s->valid = true;
         say_order(s, a, 200, false);
     } else if (strcmp(path, "/cert/1") == 0)
-        buf_fmt(&a->body, "%s%s%s", s->junk ? "junk\n" : "", s->chain,
+        buf_fmt(&a->body, "%s%s%s", s->junk ? "junk\n" : "", s->bad_chain ? s->bad_chain : s->chain,
                 s->junk ? "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\njunk\n"
                         : "");
     else
@@ -421,7 +422,7 @@ static void test_foreign_urls(void **state)
         f->s.plain = true;
         f->s.authorized = strcmp(places[i], "finalize") == 0;
         f->s.valid = false;
-        assert_refused(obtain(f, &e), ERR_DENIED, "url-origin");
+        assert_refused(obtain(f, &e), ERR_CORRUPT, "url-origin");
         assert_non_null(strstr(e.msg, "https://evil.test"));
     }
 }
@@ -490,6 +491,27 @@ static void test_chain_cleaned(void **state)
     assert_string_equal(buf_cstr(&f->got.chain_pem), f->s.chain);
 }
 
+/* No chain is something that does not verify, not a request that was malformed. */
+static void test_chain_bad(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    char *long_one = calloc(1, CHAIN_PEM_MAX + 2);
+    memset(long_one, 'x', CHAIN_PEM_MAX + 1);
+    const struct {
+        const char *chain, *rule;
+    } cases[] = {{"no chain\n", "pem-empty"},
+                 {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "pem-syntax"},
+                 {long_one, "chain-size"}};
+    f->s.plain = true;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        f->s.bad_chain = cases[i].chain;
+        assert_refused(obtain(f, &e), ERR_CORRUPT, cases[i].rule);
+        assert_null(f->got.key);
+    }
+    free(long_one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -503,6 +525,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pending_for_ever, setup, teardown),
         cmocka_unit_test_setup_teardown(test_chain_cleaned, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_chain_bad, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,9 +67,9 @@ static void test_origin(void **state)
     static const char *const bad[] = {"https://h:8443/x", "https://g/x", "https://h.evil/",
                                       "https://evil/h"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_refused(url_same_origin(&s, bad[i], "order", &e), ERR_DENIED, "url-origin");
-    assert_refused(url_same_origin(&s, "http://h/x", "order", &e), ERR_MALFORMED, "url");
-    assert_refused(url_same_origin(&s, "https://h@evil/x", "order", &e), ERR_MALFORMED, "url");
+        assert_refused(url_same_origin(&s, bad[i], "order", &e), ERR_CORRUPT, "url-origin");
+    assert_refused(url_same_origin(&s, "http://h/x", "order", &e), ERR_CORRUPT, "url");
+    assert_refused(url_same_origin(&s, "https://h@evil/x", "order", &e), ERR_CORRUPT, "url");
 }
 
 static void test_directory(void **state)
@@ -218,7 +218,7 @@ static void test_problem(void **state)
         {400, ACME "malformed\"}", ERR_DENIED},
         {400, "[]", ERR_DENIED},
         {400, "{\"type\":7,\"detail\":[],\"rule\":{}}", ERR_DENIED},
-        {302, "", ERR_DENIED},
+        {302, "", ERR_CORRUPT},
         {403, ACME "unauthorized\"}", ERR_UNAUTHORIZED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -272,6 +272,26 @@ static void test_start_refused(void **state)
     pki_free(&other);
 }
 
+/* A folder that can not be written is found out before the token is shown: the token stays good. */
+static void test_out_first(void **state)
+{
+    struct authority *s = *state;
+    struct err e;
+    char dir[sizeof s->dir], file[sizeof s->dir + 2];
+    strcpy(dir, s->dir);
+    snprintf(file, sizeof file, "%s/f", dir);
+    assert_done(file_write_atomic(file, "x", 1, 0644, false, &e));
+    static const char *const rules[] = {"file-mkdir", "out-lock"};
+    for (int i = 0; i < 2; i++) { /* no folder; one that takes no file, not even root's */
+        strcpy(s->dir, i ? "/proc/self" : file);
+        assert_refused(fetch(s, s->token, NULL, &e), ERR_IO, rules[i]);
+        assert_int_equal(s->tls->connections, 0);
+    }
+    strcpy(s->dir, dir);
+    assert_done(fetch(s, s->token, NULL, &e));
+    assert_int_equal(s->orders, 1);
+}
+
 /* An SVID that has run out proves nothing any more, and is not even shown. */
 static void test_svid_expired(void **state)
 {
@@ -285,7 +305,7 @@ static void test_svid_expired(void **state)
     old.not_after = clock_wall() - 1;
     pki_identity(&i, old, NULL, s->tls->pki.issuing);
     pki_trust(&trust, s->tls->pki.root);
-    assert_done(agent_write_files(s->dir, &i, &trust, &e));
+    assert_done(agent_write_files(s->dir, &i, &trust, clock_mono_ms() + 20000, &e));
     assert_refused(fetch(s, NULL, NULL, &e), ERR_NOT_FOUND, "svid-expired");
     assert_int_equal(s->tls->connections, 0);
     s->spent = true;
@@ -303,6 +323,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_spent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unverified, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_out_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_svid_expired, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,22 @@ static int visit(struct visit *v, const char *method, const char *body, struct e
     return http_send(v->h, &q, &v->a, e);
 }
 
+/* SSLKEYLOGFILE is in the environment from main on: libcurl reads it when it is set up, once. */
+static char keylog[64];
+
+static void test_no_key_log(void **state)
+{
+    struct server *s = *state;
+    struct visit v;
+    struct err e;
+    server_start(s);
+    visit_begin(&v, s);
+    assert_done(visit(&v, "GET", NULL, &e));
+    visit_end(&v);
+    server_stop(s);
+    assert_int_not_equal(access(keylog, F_OK), 0);
+}
+
 static void test_pinned(void **state)
 {
     struct server *s = *state;
@@ -156,7 +172,7 @@ static void test_redirect(void **state)
     visit_begin(&v, s);
     assert_done(visit(&v, "GET", NULL, &e));
     assert_int_equal(v.a.status, 302);
-    assert_refused(acme_problem(&v.a, &e), ERR_DENIED, "redirect");
+    assert_refused(acme_problem(&v.a, &e), ERR_CORRUPT, "redirect");
     visit_end(&v);
     server_stop(s);
     assert_int_equal(s->requests, 1);
@@ -170,7 +186,7 @@ static void test_too_large(void **state)
     s->answer = NULL;
     server_start(s);
     visit_begin(&v, s);
-    assert_refused(visit(&v, "GET", NULL, &e), ERR_TOO_LARGE, "answer-size");
+    assert_refused(visit(&v, "GET", NULL, &e), ERR_CORRUPT, "answer-size");
     assert_true(v.a.body.len <= ANSWER_MAX);
     visit_end(&v);
     server_stop(s);
@@ -190,7 +206,7 @@ static void test_headers_too_large(void **state)
     s->answer = buf_cstr(&b);
     server_start(s);
     visit_begin(&v, s);
-    assert_refused(visit(&v, "GET", NULL, &e), ERR_TOO_LARGE, "answer-size");
+    assert_refused(visit(&v, "GET", NULL, &e), ERR_CORRUPT, "answer-size");
     visit_end(&v);
     server_stop(s);
     buf_free(&b);
@@ -248,6 +264,7 @@ static void test_nobody_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_no_key_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_post, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_pin, setup, teardown),
@@ -260,5 +277,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_old_tls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_there, setup, teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    snprintf(keylog, sizeof keylog, "/tmp/mayfly-keylog-%d", (int)getpid());
+    setenv("SSLKEYLOGFILE", keylog, 1);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(keylog);
+    return failed;
 }
