@@ -3,7 +3,8 @@
  *
  *   corridor_load run SOCKET TRUST-DOMAIN SECONDS OUT [full]   certificates into OUT; prints counts
  *                                                            (full: without pauses)
- *   corridor_load verify OUT LOG-DIR ISSUING-PEM          exit 0 when all of it holds
+ *   corridor_load verify OUT LOG-DIR ISSUING-PEM COUNT       exit 0 when all of it holds, of as many
+ *                                                            certificates as run said were issued
  *
  * run also watches: the log's size as the signer tells it never goes back, and a certificate that
  * comes after a restart never stands at an index from before it (an entry of a dead signer is not
@@ -137,7 +138,10 @@ static int do_run(const char *socket, const char *td, long seconds, const char *
     pthread_mutex_unlock(&run.lock);
     ca_client_free(c);
     key_free(k);
-    fclose(run.out);
+    if (ferror(run.out) | fclose(run.out)) {
+        printf("%s could not be written\n", out);
+        run.broken = true;
+    }
     printf("{\"issued\":%llu,\"failed\":%llu,\"restarts\":%llu}\n", (unsigned long long)run.issued,
            (unsigned long long)run.failed, (unsigned long long)run.restarts);
     return run.broken;
@@ -187,7 +191,19 @@ static int check_one(const uint8_t *cert, size_t len, uint64_t index, const char
     return rc;
 }
 
-static int do_verify(const char *out, const char *dir, const char *issuing_pem)
+/* 1: a whole record; 0: the file ends before it; -1: the file ends, or makes no sense, inside it. */
+static int read_record(FILE *f, uint64_t *index, uint8_t cert[CA_CERT_MAX], uint32_t *len)
+{
+    size_t n = fread(index, 1, sizeof *index, f);
+    if (n == 0 && feof(f))
+        return 0;
+    return n == sizeof *index && fread(len, sizeof *len, 1, f) == 1 && *len > 0 && *len <= CA_CERT_MAX &&
+                   fread(cert, 1, *len, f) == *len
+               ? 1
+               : -1;
+}
+
+static int do_verify(const char *out, const char *dir, const char *issuing_pem, size_t want)
 {
     struct err e = {0};
     FILE *f = fopen(issuing_pem, "r");
@@ -204,8 +220,8 @@ static int do_verify(const char *out, const char *dir, const char *issuing_pem)
     size_t count = 0, cap = 0;
     uint32_t len;
     static uint8_t cert[CA_CERT_MAX];
-    while (fread(&index, sizeof index, 1, f) == 1 && fread(&len, sizeof len, 1, f) == 1 && len <= sizeof cert &&
-           fread(cert, 1, len, f) == len) {
+    int more;
+    while ((more = read_record(f, &index, cert, &len)) == 1) {
         if (check_one(cert, len, index, dir, issuing, &vkey, count % PUBLISHED_EVERY == 0, &e) < 0) {
             printf("certificate at index %llu: %s\n", (unsigned long long)index, e.msg);
             return 1;
@@ -213,6 +229,10 @@ static int do_verify(const char *out, const char *dir, const char *issuing_pem)
         if (count == cap)
             seen = realloc(seen, (cap = cap ? cap * 2 : 4096) * sizeof *seen);
         seen[count++] = index;
+    }
+    if (more < 0 || count != want) {
+        printf("%s: %zu whole records of %zu%s\n", out, count, want, more < 0 ? ", then a cut or bad one" : "");
+        return 1;
     }
     qsort(seen, count, sizeof *seen, by_value);
     for (size_t i = 1; i < count; i++) {
@@ -235,8 +255,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if ((argc == 6 || argc == 7) && strcmp(argv[1], "run") == 0)
         return do_run(argv[2], argv[3], strtol(argv[4], NULL, 10), argv[5], argc == 7);
-    if (argc == 5 && strcmp(argv[1], "verify") == 0)
-        return do_verify(argv[2], argv[3], argv[4]);
+    if (argc == 6 && strcmp(argv[1], "verify") == 0)
+        return do_verify(argv[2], argv[3], argv[4], strtoul(argv[5], NULL, 10));
     fputs("usage: see the head of corridor_load.c\n", stderr);
     return 2;
 }

@@ -9,7 +9,27 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-test.XXXXXX")
 chmod 755 "$work"
 a=$work/authority
 daemon=
-trap 'code=$?; [ -z "$daemon" ] || { kill -TERM "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true; }; [ $code = 0 ] || { echo "--- last lines of the daemon"; tail -25 "$work/mayflyd.log" 2>/dev/null || true; }; if mountpoint -q "$work/small" 2>/dev/null; then umount -l "$work/small"; fi; [ "${KEEP:-}" ] && echo "kept $work" || rm -rf "$work"; exit $code' EXIT
+# However the test ends: its loads and racers first, then the daemon, then the folder.
+clean() {
+  local code=$? job
+  trap - EXIT
+  set +e
+  for job in $(jobs -p); do
+    [ "$job" = "$daemon" ] && continue
+    pkill -KILL -P "$job" # a subshell's program
+    kill -KILL "$job" 2>/dev/null
+    wait "$job" 2>/dev/null
+  done
+  if [ -n "$daemon" ]; then
+    kill -TERM "$daemon" 2>/dev/null
+    wait "$daemon" 2>/dev/null
+  fi
+  [ $code = 0 ] || { echo "--- last lines of the daemon"; tail -25 "$work/mayflyd.log" 2>/dev/null; }
+  if mountpoint -q "$work/small" 2>/dev/null; then umount -l "$work/small"; fi
+  if [ "${KEEP:-}" ]; then echo "kept $work"; else rm -rf "$work"; fi
+  exit $code
+}
+trap clean EXIT
 trap 'exit 130' INT TERM
 
 fail() { echo "FAILED: $*" >&2; exit 1; }

@@ -33,5 +33,7 @@ cat "$work/load"
 sleep 1.5
 stop || fail "stop"
 mayfly log verify --dir "$a" || fail "log verify"
-corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" || fail "certificates"
+corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" "$(tail -1 "$work/load" | jq .issued)" || fail "certificates"
+truncate -s -1 "$work/certs"
+corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" "$(tail -1 "$work/load" | jq .issued)" >/dev/null && fail "a cut record was overlooked"
 pass "$kills kills"

@@ -5,7 +5,11 @@ init
 start || fail "mayflyd did not become ready"
 id=spiffe://test.example/web
 entry "$id"
-issue() { corridor_load run "$a/run/signer.sock" test.example "$1" "$work/certs" full >/dev/null; }
+issued=0
+issue() { # seconds
+  corridor_load run "$a/run/signer.sock" test.example "$1" "$work/certs" full >"$work/load" || fail "the load saw what must not be: $(cat "$work/load")"
+  issued=$((issued + $(tail -1 "$work/load" | jq .issued)))
+}
 issue 1
 stop || fail "stop"
 cp -a "$a/log" "$work/older"
@@ -33,19 +37,31 @@ flip() { # file offset
 keep_head() { cp -a "$work/good/head" "$a/log/head"; }
 rm -rf "$a/log"; cp -a "$work/older" "$a/log"; keep_head
 damaged "older log, newer head" "newer\|older"
-# Restored as a whole: the published checkpoint that the store still knows, or the clock, is newer.
+rm -rf "$a/log"; cp -a "$work/older" "$a/log"; cp -a "$work/good/checkpoint" "$a/log/checkpoint"
+damaged "older log and head, newer published checkpoint" "newer\|older"
+# Restored as a whole, published checkpoint and all, nothing here contradicts it, and the daemon
+# starts: who saw a later head sees the log go back (SECURITY.md, "Whoever owns the disk").
+size() { mayfly log checkpoint --dir "$a" --json | jq .size; }
+seen=$(size)
+rm -rf "$a/log"; cp -a "$work/older" "$a/log"
+start || fail "a log restored as a whole was refused"
+stop || fail "stop"
+mayfly log verify --dir "$a" >/dev/null || fail "a log restored as a whole does not verify"
+[ "$(size)" -lt "$seen" ] || fail "the log did not go back from $seen"
+pass "a log restored as a whole goes back from $seen to $(size), in sight of who saw more"
+restore
 for j in "$a"/log/journal/*; do last=$j; done
 truncate -s 40 "$last" # its header and no record
 damaged "truncated journal" "journal\|truncated\|missing"
 for j in "$a"/log/journal/*; do last=$j; done
 flip "$last" 100 # in its first record
-damaged "a bit flipped in the journal" ""
+damaged "a bit flipped in the journal" "journal is damaged at entry"
 flip "$a/log/head" 100; flip "$a/log/head" $(($(stat -c %s "$a/log/head") / 2 + 100))
 damaged "a bit flipped in both slots of the head" "head"
 rm "$a/log/head"
 damaged "no head" "head"
 rm -rf "$a/log/journal"
-damaged "no journal" ""
+damaged "no journal" "journal is missing"
 # A damaged tile is refused when it is all there is, and written again when the journal still has it.
 damaged_tile() { # what file
   local oldest
@@ -65,7 +81,7 @@ damaged_tile() { # what file
 damaged_tile "a bit flipped in a full hash tile" "$a/log/tile/0/000"
 damaged_tile "a bit flipped in an entry bundle" "$a/log/tile/entries/000"
 mv "$a/log" "$work/gone"; mkdir "$a/log"; chmod 755 "$a/log"; [ "$(id -u)" != 0 ] || chown --reference="$work/gone" "$a/log"
-damaged "an empty log" ""
+damaged "an empty log" "head is missing"
 
 # The reader's side finds the same.
 flip "$a/log/tile/entries/000" 200
@@ -76,7 +92,7 @@ start || fail "start with the good log"
 issue 1
 stop || fail "stop"
 mayfly log verify --dir "$a" >/dev/null || fail "log verify at the end"
-corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" || fail "certificates"
+corridor_load verify "$work/certs" "$a/log" "$a/ca/issuing.pem" "$issued" || fail "certificates"
 
 # Disk full, where this machine lets us make a small disk. The journal is written ahead in segments,
 # so orders go on until the next one is needed; then the signer ends, saying why, and comes back
