@@ -57,14 +57,6 @@ int cur_u16(struct cur *c, uint16_t *v)
     return r;
 }
 
-int cur_u24(struct cur *c, uint32_t *v)
-{
-    uint64_t x;
-    int r = cur_uint(c, 3, &x);
-    *v = (uint32_t)x;
-    return r;
-}
-
 int cur_u32(struct cur *c, uint32_t *v)
 {
     uint64_t x;
@@ -112,27 +104,6 @@ int cur_vec8(struct cur *c, struct bytes *out)
 int cur_vec16(struct cur *c, struct bytes *out)
 {
     return cur_vec(c, 2, out);
-}
-
-int cur_vec24(struct cur *c, struct bytes *out)
-{
-    return cur_vec(c, 3, out);
-}
-
-int cur_str16(struct cur *c, char *dst, size_t cap)
-{
-    struct bytes b;
-    if (cap)
-        dst[0] = 0;
-    if (cur_vec16(c, &b) < 0)
-        return -1;
-    if (b.len >= cap || memchr(b.p, 0, b.len)) {
-        c->failed = true;
-        return -1;
-    }
-    memcpy(dst, b.p, b.len);
-    dst[b.len] = 0;
-    return 0;
 }
 
 int cur_line(struct cur *c, struct bytes *out)
@@ -257,13 +228,6 @@ void buf_u8(struct buf *b, uint8_t v)
 void buf_u16(struct buf *b, uint16_t v)
 {
     buf_uint(b, 2, v);
-}
-
-void buf_u24(struct buf *b, uint32_t v)
-{
-    if (v > 0xffffff)
-        b->failed = true;
-    buf_uint(b, 3, v);
 }
 
 void buf_u32(struct buf *b, uint32_t v)

@@ -27,15 +27,12 @@ struct cur cur_of(const void *p, size_t len);
 size_t cur_left(const struct cur *c);
 int cur_u8(struct cur *c, uint8_t *v);
 int cur_u16(struct cur *c, uint16_t *v);
-int cur_u24(struct cur *c, uint32_t *v);
 int cur_u32(struct cur *c, uint32_t *v);
 int cur_u64(struct cur *c, uint64_t *v);
 int cur_take(struct cur *c, size_t n, struct bytes *out);        /* n bytes, not copied */
 int cur_copy(struct cur *c, void *dst, size_t n);
 int cur_vec8(struct cur *c, struct bytes *out);                  /* u8 length ‖ bytes */
 int cur_vec16(struct cur *c, struct bytes *out);                 /* u16 length ‖ bytes */
-int cur_vec24(struct cur *c, struct bytes *out);
-int cur_str16(struct cur *c, char *dst, size_t cap); /* vec16 without NUL inside, fits cap-1; terminated */
 int cur_line(struct cur *c, struct bytes *out);      /* up to and excluding '\n', which must be there */
 bool cur_done(const struct cur *c);                  /* not failed and nothing left */
 
@@ -53,7 +50,6 @@ void buf_str(struct buf *b, const char *s);
 void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_u8(struct buf *b, uint8_t v);
 void buf_u16(struct buf *b, uint16_t v);
-void buf_u24(struct buf *b, uint32_t v);
 void buf_u32(struct buf *b, uint32_t v);
 void buf_u64(struct buf *b, uint64_t v);
 void buf_vec8(struct buf *b, const void *p, size_t n);  /* fails over 255 */

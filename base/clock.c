@@ -37,12 +37,6 @@ int64_t clock_wall(void)
     return (int64_t)clock_read(CLOCK_REALTIME).tv_sec + test_offset();
 }
 
-int64_t clock_wall_ms(void)
-{
-    struct timespec t = clock_read(CLOCK_REALTIME);
-    return ((int64_t)t.tv_sec + test_offset()) * 1000 + t.tv_nsec / 1000000;
-}
-
 int64_t clock_mono_us(void)
 {
     struct timespec t = clock_read(CLOCK_MONOTONIC);
@@ -80,7 +74,8 @@ int clock_guard_now(struct clock_guard *g, int64_t *now, struct err *e)
         clock_rfc3339(was, g->last);
         return err_set(e, ERR_UNAVAILABLE, "clock-back",
                        "the clock stepped back: it says %s, but was %s before; nothing is signed "
-                       "until it has caught up. Check time synchronization",
+                       "until it has caught up. Check time synchronization; if it is right now and "
+                       "was ahead before, start mayflyd once with --accept-clock-back",
                        is, was);
     }
     if (t > g->last)

@@ -106,22 +106,33 @@ int ipc_recv(struct ipc_reader *r, int fd, int timeout_ms, struct bytes out[IPC_
     return ready > 0 ? take_waiting(r, fd, out, e) : 0;
 }
 
-int ipc_send(int fd, const struct buf *frame, struct err *e)
+int ipc_try_send(int fd, const struct buf *frame, bool *sent, struct err *e)
 {
+    *sent = false;
     if (frame->failed || frame->len < IPC_HEADER || frame->len > IPC_FRAME_MAX)
         return err_set(e, ERR_INTERNAL, "ipc-frame", "frame of %zu bytes does not fit %d", frame->len,
                        IPC_FRAME_MAX);
-    for (;;) {
-        if (send(fd, frame->p, frame->len, MSG_NOSIGNAL) >= 0)
+    ssize_t n;
+    do
+        n = send(fd, frame->p, frame->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    *sent = n >= 0;
+    if (*sent || errno == EAGAIN)
+        return 0;
+    if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN || errno == ECONNREFUSED)
+        return err_set(e, ERR_UNAVAILABLE, "ipc-peer", "the other process is gone");
+    return err_errno(e, "ipc-send", "cannot send");
+}
+
+int ipc_send(int fd, const struct buf *frame, struct err *e)
+{
+    for (bool sent;;) {
+        if (ipc_try_send(fd, frame, &sent, e) < 0)
+            return -1;
+        if (sent)
             return 0;
-        if (errno == EAGAIN) { /* a non-blocking descriptor whose queue is full */
-            struct pollfd p = {.fd = fd, .events = POLLOUT};
-            poll(&p, 1, -1);
-        } else if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN || errno == ECONNREFUSED) {
-            return err_set(e, ERR_UNAVAILABLE, "ipc-peer", "the other process is gone");
-        } else if (errno != EINTR) {
-            return err_errno(e, "ipc-send", "cannot send");
-        }
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        poll(&p, 1, -1);
     }
 }
 

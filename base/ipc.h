@@ -7,6 +7,7 @@
 #define BASE_IPC_H
 #include "base/bytes.h"
 #include "base/err.h"
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define IPC_FRAME_MAX 16384
@@ -31,6 +32,8 @@ void ipc_reader_free(struct ipc_reader *r);
 int ipc_recv(struct ipc_reader *r, int fd, int timeout_ms, struct bytes out[IPC_BATCH], struct err *e);
 /* Sends one frame whole; ERR_UNAVAILABLE when the peer is gone. Blocks while its queue is full. */
 int ipc_send(int fd, const struct buf *frame, struct err *e);
+/* Never blocks: 0 with *sent false when its queue is full. */
+int ipc_try_send(int fd, const struct buf *frame, bool *sent, struct err *e);
 
 int ipc_listen(const char *path, mode_t mode, struct err *e);  /* SEQPACKET; unlinks a stale socket */
 int ipc_connect(const char *path, struct err *e);

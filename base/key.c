@@ -192,10 +192,12 @@ struct key *key_once(const uint8_t *der, size_t len, struct err *e)
         }
         return k;
     }
-    /* Sets the point in place, where the prepared context sees it; refuses one off the curve and
-     * then leaves the old one. A P-256 SubjectPublicKeyInfo has one length. */
+    /* Sets the point in place, where the prepared context sees it. Of one off the curve OpenSSL may
+     * keep what it read, so that key is not used again. A P-256 SubjectPublicKeyInfo has one length. */
     if (len != k->spki_len || EVP_PKEY_set1_encoded_public_key(k->pkey, s.point.p, s.point.len) != 1) {
         ERR_clear_error();
+        pthread_setspecific(parts.kept, NULL);
+        key_free(k);
         err_set(e, ERR_BAD_KEY, "key-point", "EC point is not on its curve");
         return NULL;
     }

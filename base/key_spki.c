@@ -121,21 +121,30 @@ static int read_ed25519(struct spki *s, struct cur *alg, struct bytes bits, stru
     return 0;
 }
 
+static int refuse_form(struct err *e)
+{
+    return err_set(e, ERR_BAD_KEY, "key-type",
+                   "public key is not a DER SubjectPublicKeyInfo (RFC 5280 §4.1)");
+}
+
 int spki_read(struct spki *s, const uint8_t *der, size_t len, struct err *e)
 {
     struct cur c = cur_of(der, len), in, alg;
-    struct bytes oid, bits;
+    struct bytes oid, body;
+    uint8_t tag;
     memset(s, 0, sizeof *s);
     if (der_enter(&c, DER_SEQUENCE, &in) < 0 || !cur_done(&c) ||
-        der_enter(&in, DER_SEQUENCE, &alg) < 0 || der_get(&alg, DER_OID, &oid) < 0 ||
-        der_bits(&in, &bits) < 0 || !cur_done(&in))
-        return err_set(e, ERR_BAD_KEY, "key-type",
-                       "public key is not a DER SubjectPublicKeyInfo (RFC 5280 §4.1)");
+        der_any(&in, &tag, &body, &s->algorithm) < 0 || tag != DER_SEQUENCE ||
+        der_bits(&in, &s->bits) < 0 || !cur_done(&in))
+        return refuse_form(e);
+    alg = cur_of(body.p, body.len);
+    if (der_get(&alg, DER_OID, &oid) < 0)
+        return refuse_form(e);
     if (OID_IS(oid, OID_EC_PUBLIC_KEY))
-        return read_ec(s, &alg, bits, e);
+        return read_ec(s, &alg, s->bits, e);
     if (OID_IS(oid, OID_RSA))
-        return read_rsa(s, &alg, bits, e);
+        return read_rsa(s, &alg, s->bits, e);
     if (OID_IS(oid, OID_ED25519))
-        return read_ed25519(s, &alg, bits, e);
+        return read_ed25519(s, &alg, s->bits, e);
     return refuse_type(e);
 }

@@ -25,9 +25,10 @@ struct line {
     bool full;
 };
 
+/* put_close may have gone past the room, into the reserve. */
 static void put(struct line *l, const char *s, size_t n)
 {
-    if (l->full || n > LINE_ROOM - l->n) {
+    if (l->full || l->n > LINE_ROOM || n > LINE_ROOM - l->n) {
         l->full = true;
         return;
     }

@@ -4,17 +4,6 @@
 
 #define TIMEOUT_DEFAULT_MS 5000
 
-/* libp11 waits for ever when no session can be opened; so see first whether one can. */
-static int session_probe(struct hsm *h, struct err *e)
-{
-    CK_SESSION_HANDLE s;
-    CK_RV rv = h->module.f->C_OpenSession(h->slot, CKF_SERIAL_SESSION, NULL, NULL, &s);
-    if (rv != CKR_OK)
-        return hsm_fail(e, "hsm-sessions", rv, "opening a first session");
-    h->module.f->C_CloseSession(s);
-    return 0;
-}
-
 static int open_steps(struct hsm *h, const struct hsm_options *o, struct err *e)
 {
     /* 1. Which token, through which module. */
@@ -37,15 +26,15 @@ static int open_steps(struct hsm *h, const struct hsm_options *o, struct err *e)
     h->slot = hsm_token_slot(h->token);
     hsm_token_describe(h->token, h->name, sizeof(h->name));
 
-    /* 4. Log in: one try. */
-    hsm_slow_begin(h, "C_Login");
-    int rc = session_probe(h, e) || hsm_token_login(h->token, o->pin, e) ? -1 : 0;
-    hsm_slow_end(h);
-    if (rc != 0)
+    /* 4. Our own sessions. */
+    if (hsm_pool_open(h, o->sessions, e))
         return -1;
 
-    /* 5. Our own sessions. */
-    return hsm_pool_open(h, o->sessions, e);
+    /* 5. Log in, on one for all of them: one try. */
+    hsm_slow_begin(h, "C_Login");
+    int rc = hsm_token_login(h->token, h->module.f, h->pool.all[0].handle, o->pin, e);
+    hsm_slow_end(h);
+    return rc;
 }
 
 int hsm_open(struct hsm **out, const struct hsm_options *o, struct err *e)

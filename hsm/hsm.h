@@ -1,8 +1,8 @@
 /* The only code that speaks PKCS#11.
  *
- * hsm_open loads the module with libp11 (module, token, login, enumeration; single-threaded, once),
- * then opens its own bounded session pool with C_OpenSession on the same module; signing never
- * goes through libp11 (its pool can hang). The PIN is tried exactly once; a refused PIN is
+ * hsm_open loads the module with libp11 (module, token, enumeration; single-threaded, once), then
+ * opens its own bounded session pool on the same module and logs in; neither login nor signing goes
+ * through libp11 (it copies the PIN, and its pool can hang). The PIN is tried exactly once; a refused PIN is
  * remembered in no way and the caller exits. Nothing here forks.
  *
  * A watchdog thread ends the process (_exit HSM_EXIT_HUNG, after a log line) when a call takes
@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #define HSM_EXIT_HUNG 75
+#define HSM_SESSIONS_MAX 64
 
 enum hsm_key_role { HSM_KEY_ROOT, HSM_KEY_ISSUING, HSM_KEY_LOG, HSM_KEYS };
 /* CKA_LABEL of each: "mayfly-root" (P-384), "mayfly-issuing" (P-256), "mayfly-log" (Ed25519). */
@@ -29,7 +30,7 @@ struct hsm_options {
     const char *uri;    /* RFC 7512: token=, serial=, manufacturer=, slot-id=, module-path= */
     const char *module; /* path; module-path in the URI wins; NULL allowed then */
     struct secret *pin; /* not owned; wiped by the caller after hsm_open */
-    unsigned sessions;  /* size of the pool = how many threads sign at once */
+    unsigned sessions;  /* size of the pool = how many threads sign at once; 1..HSM_SESSIONS_MAX */
     unsigned call_timeout_ms;
 };
 struct hsm;

@@ -2,7 +2,7 @@
  *
  *   uri.c       the RFC 7512 URI, and whether a token matches it
  *   module.c    loading the module; naming and sorting its return values
- *   token.c     libp11: enumeration, choice, the one login
+ *   token.c     libp11: enumeration, choice; the one login
  *   watchdog.c  ends the process when a call does not come back
  *   pool.c      the sessions we sign with
  *   hsm.c       open and close, in order
@@ -17,7 +17,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define HSM_SESSIONS_MAX 64
 #define HSM_POINT_MAX 97 /* uncompressed P-384 */
 #define HSM_SPKI_MAX 128
 #define HSM_SIG_MAX 96
@@ -54,12 +53,13 @@ bool hsm_rv_lost(CK_RV rv);
 /* Fills e with ERR_HSM and returns -1. The rule becomes "hsm-lost" when rv says so. */
 int hsm_fail(struct err *e, const char *rule, CK_RV rv, const char *what);
 
-/* token.c: all that libp11 does for us. Single-threaded. */
+/* token.c: all that libp11 does for us, and the login. Single-threaded. */
 struct hsm_token;
 struct hsm_token *hsm_token_open(const char *module, const struct hsm_uri *u, struct err *e);
 CK_SLOT_ID hsm_token_slot(const struct hsm_token *t);
 /* Exactly one C_Login, or none at all when the token says that a failure could lock it. */
-int hsm_token_login(struct hsm_token *t, const struct secret *pin, struct err *e);
+int hsm_token_login(struct hsm_token *t, CK_FUNCTION_LIST *f, CK_SESSION_HANDLE s,
+                    const struct secret *pin, struct err *e);
 void hsm_token_describe(const struct hsm_token *t, char *dst, size_t cap);
 void hsm_token_close(struct hsm_token *t); /* closes all sessions, C_Finalize; NULL is fine */
 

@@ -1,6 +1,7 @@
 /* The session pool: as many read-only sessions as threads sign at once, opened at start-up and
  * never opened again (a session that fails is the end of the process). Login belongs to the
- * application (PKCS#11 v3.0 §5.6), so they are logged in since libp11 is. */
+ * application (PKCS#11 v3.0 §5.6), so one C_Login on any of them logs in all, and it holds as long
+ * as one is open. */
 #include "hsm/internal.h"
 #include <errno.h>
 #include <stdlib.h>

@@ -135,8 +135,10 @@ static int token_create(const char *module, const char *label, const struct secr
     struct hsm_module m;
     if (RAND_priv_bytes(random, sizeof(random)) != 1)
         return err_set(e, ERR_INTERNAL, "random", "no random bytes for the token's SO PIN");
-    if (secret_new(&so, HEX_LEN(sizeof(random)) + 1, e))
+    if (secret_new(&so, HEX_LEN(sizeof(random)) + 1, e)) {
+        secret_wipe(random, sizeof(random));
         return -1;
+    }
     so.len = hex_encode((char *)so.p, random, sizeof(random));
     secret_wipe(random, sizeof(random));
     int rc = hsm_module_load(&m, module, e);

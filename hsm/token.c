@@ -1,8 +1,8 @@
-/* The token, through libp11: enumeration, choice and login, once and single-threaded. After that
- * libp11 is only kept so that its state (and with it the login) lives as long as the process's.
- * Known traits of libp11 0.4.12 this file steps around: PKCS11_login waits for ever when a session
- * cannot be opened (so one is tried first, and the watchdog looks on); opening a session in
- * another mode closes all sessions (so the mode is set once, before any of ours exists). */
+/* The token, through libp11: enumeration and choice, once and single-threaded. After that libp11 is
+ * only kept so that the module stays initialized. The login is ours: PKCS11_login of libp11 0.4.12
+ * keeps a copy of the PIN in ordinary memory, and waits for ever when a session cannot be opened.
+ * Another trait this file steps around: opening a session in another mode closes all sessions (so
+ * the mode is set once, before any of ours exists). */
 #include "hsm/internal.h"
 #include <libp11.h>
 #include <openssl/err.h>
@@ -194,20 +194,13 @@ static int login_refused(const PKCS11_TOKEN *k, CK_RV rv, struct err *e)
     }
 }
 
-int hsm_token_login(struct hsm_token *t, const struct secret *pin, struct err *e)
+int hsm_token_login(struct hsm_token *t, CK_FUNCTION_LIST *f, CK_SESSION_HANDLE s,
+                    const struct secret *pin, struct err *e)
 {
     const PKCS11_TOKEN *k = t->slot->token;
     if (login_allowed(k, pin, e))
         return -1;
-    /* libp11 wants a C string. (It keeps a copy, wiped when its slots are released.) */
-    struct secret text = {0};
-    if (secret_new(&text, pin->len + 1, e))
-        return -1;
-    memcpy(text.p, pin->p, pin->len);
-    text.p[pin->len] = 0;
-    text.len = pin->len + 1;
-    ERR_clear_error();
-    int rc = PKCS11_login(t->slot, 0, (const char *)text.p);
-    secret_free(&text);
-    return rc == 0 ? 0 : login_refused(k, libp11_rv(), e);
+    CK_RV rv = f->C_Login(s, CKU_USER, pin->p, pin->len);
+    /* Some modules log in once for all that use them. */
+    return rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN ? 0 : login_refused(k, rv, e);
 }

@@ -115,6 +115,29 @@ static void test_long_lines(void **state)
     }
 }
 
+/* Pairs that end at, before and behind each byte around the room, with more pairs after them. */
+static void test_ends_at_the_room(void **state)
+{
+    static char filler[1001], value[1001];
+    memset(filler, 'f', sizeof filler - 1);
+    for (int f = LOG_TEXT; f <= LOG_JSON; f++) {
+        log_setup("x", LOG_INFO, (enum log_format)f);
+        for (size_t len = 800; len < 1000; len++) {
+            memset(value, ' ', len);
+            value[len] = 0;
+            capture();
+            log_info("m", "a", filler, "b", filler, "c", filler, "d", filler + 900, "e", value, "f",
+                     filler, "g", filler, NULL);
+            const char *s = captured();
+            size_t n = strlen(s);
+            assert_true(n > 3000 && n <= 4096);
+            assert_int_equal(s[n - 1], '\n');
+            if (f == LOG_JSON)
+                assert_memory_equal(s + n - 3, "\"}\n", 3);
+        }
+    }
+}
+
 static void test_null_value_ends(void **state)
 {
     log_setup("x", LOG_INFO, LOG_TEXT);
@@ -177,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_auto_is_json_in_a_file),
         cmocka_unit_test(test_hostile_values),
         cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_ends_at_the_room),
         cmocka_unit_test(test_null_value_ends),
         cmocka_unit_test(test_err_and_errno),
         cmocka_unit_test(test_threads),

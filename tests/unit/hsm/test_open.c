@@ -59,10 +59,12 @@ static void create_cleans_up(void **state)
 
 static CK_C_Login real_login;
 static unsigned logins;
+static const unsigned char *login_pin;
 
 static CK_RV count_login(CK_SESSION_HANDLE s, CK_USER_TYPE t, unsigned char *pin, CK_ULONG n)
 {
     logins++;
+    login_pin = pin;
     return real_login(s, t, pin, n);
 }
 
@@ -126,11 +128,28 @@ static void scene_right_pin(struct box *b)
     CHECK(logins == 1);
 }
 
+/* The module reads the PIN from its locked memory: nobody copied it to another. */
+static void scene_pin_is_not_copied(struct box *b)
+{
+    (void)b;
+    struct err e = {0};
+    struct hsm *h = NULL;
+    struct secret s = {0};
+    hook_login(hooks());
+    secret_of(&s, PIN);
+    struct hsm_options o = {.uri = URI, .module = softhsm(), .pin = &s, .sessions = 1, .call_timeout_ms = 1000};
+    CHECK_OK(hsm_open(&h, &o, &e), &e);
+    CHECK(logins == 1 && login_pin == s.p);
+    secret_free(&s);
+    hsm_close(h);
+}
+
 static void wrong_pin_is_tried_once(void **state)
 {
     run(*state, scene_wrong_pin);
     run(*state, scene_login_answers);
     run(*state, scene_right_pin);
+    run(*state, scene_pin_is_not_copied);
 }
 
 static CK_C_GetTokenInfo real_info;
@@ -183,7 +202,7 @@ static void scene_no_session(struct box *b)
     CK_FUNCTION_LIST *f = hooks();
     hook_login(f);
     f->C_OpenSession = no_session;
-    CHECK(open_with(&h, URI, PIN, 2, 1000, &e) != 0); /* libp11 alone would wait for ever */
+    CHECK(open_with(&h, URI, PIN, 2, 1000, &e) != 0); /* before the PIN is used */
     CHECK_RULE(&e, "hsm-sessions");
     CHECK(logins == 0);
 }
@@ -207,7 +226,7 @@ static void scene_few_sessions(struct box *b)
     f->C_OpenSession = four_sessions;
     CHECK(open_with(&h, URI, PIN, 8, 1000, &e) != 0);
     CHECK_RULE(&e, "hsm-sessions");
-    CHECK(strstr(e.msg, "no more than 2 sessions and 8"));
+    CHECK(strstr(e.msg, "no more than 4 sessions and 8"));
     CHECK(open_with(&h, URI, PIN, 0, 1000, &e) != 0);
     CHECK_RULE(&e, "hsm-sessions");
 }

@@ -176,9 +176,11 @@ static void scene_answers(struct box *b)
     uint64_t before = hsm_sign_count(h);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct err e = {0};
-        /* Our C_Sign leaves SoftHSM2's operation open; a call of hers ends it. */
-        f->C_CloseSession(h->pool.all[0].handle);
+        /* Our C_Sign leaves SoftHSM2's operation open; a session of its own ends it. The login would
+         * end with the last session, so the new one comes first. */
+        CK_SESSION_HANDLE old = h->pool.all[0].handle;
         CHECK(f->C_OpenSession(h->slot, CKF_SERIAL_SESSION, NULL, NULL, &h->pool.all[0].handle) == CKR_OK);
+        f->C_CloseSession(old);
         sign_answer = cases[i].rv;
         CHECK(sign_issuing(h, &e) != 0);
         CHECK(e.code == ERR_HSM);
