@@ -82,7 +82,7 @@ void config_free(struct config *c)
     char *const strings[] = {
         c->dir, c->trust_domain, c->listen_host, c->external_url, c->token.uri, c->token.module,
         c->token.softhsm_conf, c->token.pin_file, c->token.pin_credential, c->log.dir, c->log.origin,
-        c->ca.dir, c->store_path, c->signer_user, c->frontend_user, c->run_dir,
+        c->ca.dir, c->store_path, c->audit_index, c->signer_user, c->frontend_user, c->run_dir,
     };
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++)
         free(strings[i]);

@@ -22,6 +22,9 @@
  *     permitted_dns: [example.org]     # a name or anything below it; default: the trust domain
  *     rate: 0                          # certificates per second at most; 0: no cap
  *   store: {path: store/mayfly.db}
+ *   audit:
+ *     access: local                    # who may search: local (admin socket), or public as well
+ *     index: store/audit.db            # default: beside the store; a cache, made again when deleted
  *   session: {lifetime: 3600, token_lifetime: 3600}
  *   run: {signer_user: "", frontend_user: "", dir: run}   # users only when started as root
  *   frontend: {threads: 0, max_connections: 4096, issue_timeout_ms: 10000}
@@ -36,6 +39,8 @@
 #include <stdint.h>
 
 #define CONFIG_FILE "mayfly.yaml"
+#define CONFIG_NAMES_MAX 16         /* as many as one certificate takes (ca/msg.h) */
+#define CONFIG_TOKEN_THREADS_MAX 63 /* a session each, and one for the log's head (hsm/hsm.h) */
 
 struct config { /* strings owned by the object; every optional one filled with its default */
     char *dir;  /* absolute folder of the file */
@@ -62,6 +67,8 @@ struct config { /* strings owned by the object; every optional one filled with i
         size_t permitted_dns_count;
     } ca;
     char *store_path;
+    char *audit_index;
+    bool audit_public;
     unsigned session_lifetime, token_lifetime;
     char *signer_user, *frontend_user, *run_dir; /* users "" when unset; name or "uid:gid" */
     unsigned frontend_threads, max_connections, issue_timeout_ms;
@@ -75,5 +82,8 @@ void config_free(struct config *c);
 /* Paths below run_dir that the processes share; dst of at least 4096 bytes. */
 void config_signer_socket(const struct config *c, char *dst, size_t cap); /* run/signer.sock */
 void config_admin_socket(const struct config *c, char *dst, size_t cap);  /* run/admin.sock */
+/* Which key's folder opens this absolute path to the frontend ("store.path", "run.dir", "log.dir",
+ * "audit.index"; links are followed), or NULL: where no secret may lie. */
+const char *config_frontend_reads(const struct config *c, const char *path);
 
 #endif

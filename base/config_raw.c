@@ -150,6 +150,8 @@ static const cyaml_schema_field_t ca_fields[] = {
     NUM("max_lifetime", ca.max_lifetime), NUM("rate", ca.rate),
     LIST("permitted_dns", ca.permitted_dns), CYAML_FIELD_END};
 static const cyaml_schema_field_t store_fields[] = {STR("path", store.path), CYAML_FIELD_END};
+static const cyaml_schema_field_t audit_fields[] = {
+    STR("access", audit.access), STR("index", audit.index), CYAML_FIELD_END};
 static const cyaml_schema_field_t session_fields[] = {
     NUM("lifetime", session.lifetime), NUM("token_lifetime", session.token_lifetime), CYAML_FIELD_END};
 static const cyaml_schema_field_t run_fields[] = {
@@ -165,7 +167,8 @@ static const cyaml_schema_field_t root_fields[] = {
                            CONFIG_STRING_MAX),
     STR("listen", listen), LIST("names", names), STR("external_url", external_url),
     MAP("token", token_fields), MAP("log", log_fields), MAP("ca", ca_fields),
-    MAP("store", store_fields), MAP("session", session_fields), MAP("run", run_fields),
+    MAP("store", store_fields), MAP("audit", audit_fields),
+    MAP("session", session_fields), MAP("run", run_fields),
     MAP("frontend", frontend_fields), MAP("logging", logging_fields), CYAML_FIELD_END};
 static const cyaml_schema_value_t root_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct config_raw, root_fields),

@@ -40,6 +40,9 @@ struct config_raw {
         char *path;
     } store;
     struct {
+        char *access, *index;
+    } audit;
+    struct {
         uint32_t *lifetime, *token_lifetime;
     } session;
     struct {

@@ -89,14 +89,14 @@ static int set_path(struct load *l, char **dst, const char *name, const char *va
 }
 
 /* 0: one thread for so many cores, and at least one. */
-static int set_threads(struct load *l, unsigned *dst, const char *name, long cores_each,
+static int set_threads(struct load *l, unsigned *dst, const char *name, long cores_each, unsigned max,
                        const uint32_t *value)
 {
-    if (set_num(l, dst, name, value, 0, 0, THREADS_MAX) < 0)
+    if (set_num(l, dst, name, value, 0, 0, max) < 0)
         return -1;
     long n = sysconf(_SC_NPROCESSORS_ONLN) / cores_each;
     if (*dst == 0)
-        *dst = n < 1 ? 1 : n > THREADS_MAX ? THREADS_MAX : (unsigned)n;
+        *dst = n < 1 ? 1 : n > (long)max ? max : (unsigned)n;
     return 0;
 }
 
@@ -175,6 +175,9 @@ static int fill_names(struct load *l)
     }
     if (n == 0)
         return refuse(l, "names", "config-names", "at least one name is needed, for the server's own certificate");
+    if (n > CONFIG_NAMES_MAX)
+        return refuse(l, "names", "config-names", "%zu names; the server's own certificate takes %d", n,
+                      CONFIG_NAMES_MAX);
     for (size_t i = 0; i < n; i++)
         if (!is_ip(values[i]) &&
             (values[i][0] == '*' || dns_name_check(values[i], strlen(values[i]), &why) < 0))
@@ -267,8 +270,9 @@ static int fill_pin(struct load *l)
     l->c->token.pin_fd = -1;
     if (!!file + !!credential + !!fd > 1)
         return refuse(l, "token.pin", "config-pin", "name one source of the PIN: file, credential or fd");
-    if (fd && (*fd < 3 || *fd > 1023))
-        return refuse(l, "token.pin.fd", "config-pin", "must be an inherited descriptor, from 3 to 1023");
+    if (fd && (*fd < 3 || *fd > 1023 || (*fd >= 100 && *fd <= 103))) /* those: FD_… in cmd/mayflyd.h */
+        return refuse(l, "token.pin.fd", "config-pin",
+                      "must be an inherited descriptor, from 3 to 1023 without 100 to 103, which mayflyd uses");
     if (fd)
         l->c->token.pin_fd = (int)*fd;
     if (file && set_path(l, &l->c->token.pin_file, "token.pin.file", file, NULL) < 0)
@@ -291,7 +295,8 @@ static int fill_token(struct load *l)
     if (set_str(l, &c->token.uri, uri) < 0 || fill_module(l) < 0 || fill_pin(l) < 0 ||
         set_num(l, &c->token.call_timeout_ms, "token.call_timeout_ms", l->raw->token.call_timeout_ms, 10000,
                 100, 600000) < 0 ||
-        set_threads(l, &c->token.threads, "token.threads", 2, l->raw->token.threads) < 0)
+        set_threads(l, &c->token.threads, "token.threads", 2, CONFIG_TOKEN_THREADS_MAX,
+                    l->raw->token.threads) < 0)
         return -1;
     if (!l->raw->token.softhsm_conf)
         return 0;
@@ -357,6 +362,12 @@ static int fill_ca(struct load *l)
     return fill_permitted_dns(l);
 }
 
+static bool is_user_id(const char *digits)
+{
+    unsigned long long id = strtoull(digits, NULL, 10);
+    return id > 0 && id < UINT32_MAX;
+}
+
 /* "" for none, a user's name, or "uid:gid" in digits. */
 static int set_user(struct load *l, char **dst, const char *name, const char *value)
 {
@@ -370,6 +381,8 @@ static int set_user(struct load *l, char **dst, const char *name, const char *va
                 strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == n;
     if (n > 31 || (n > 0 && !ids && !user))
         return refuse(l, name, "config-user", "must be a user's name, or uid:gid in digits");
+    if (ids && (!is_user_id(value) || !is_user_id(strchr(value, ':') + 1)))
+        return refuse(l, name, "config-user", "ids go from 1, since 0 is root, to 4294967294");
     return set_str(l, dst, value);
 }
 
@@ -398,12 +411,29 @@ static int fill_service(struct load *l)
         set_num(l, &c->session_lifetime, "session.lifetime", raw->session.lifetime, 3600, 10, 86400) < 0 ||
         set_num(l, &c->token_lifetime, "session.token_lifetime", raw->session.token_lifetime, 3600, 10,
                 604800) < 0 ||
-        set_threads(l, &c->frontend_threads, "frontend.threads", 1, raw->frontend.threads) < 0 ||
+        set_threads(l, &c->frontend_threads, "frontend.threads", 1, THREADS_MAX, raw->frontend.threads) < 0 ||
         set_num(l, &c->max_connections, "frontend.max_connections", raw->frontend.max_connections, 4096, 1,
                 65536) < 0)
         return -1;
     return set_num(l, &c->issue_timeout_ms, "frontend.issue_timeout_ms", raw->frontend.issue_timeout_ms,
                    10000, 100, 600000);
+}
+
+/* The PIN and the token do not lie where the frontend may read. (What softhsm_conf names is looked at
+ * where it is read, in the signer.) */
+static int check_reach(struct load *l)
+{
+    const struct config *c = l->c;
+    const char *const secrets[][2] = {{"token.pin.file", c->token.pin_file},
+                                      {"token.softhsm_conf", c->token.softhsm_conf}};
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
+        const char *key = secrets[i][1] ? config_frontend_reads(c, secrets[i][1]) : NULL;
+        if (key)
+            return refuse(l, key, "config-reach",
+                          "the frontend may read all of this folder, and %s lies in it (%.150s): keep them apart",
+                          secrets[i][0], secrets[i][1]);
+    }
+    return 0;
 }
 
 static int set_word(struct load *l, unsigned *dst, const char *name, const char *value,
@@ -422,6 +452,23 @@ static int set_word(struct load *l, unsigned *dst, const char *name, const char 
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", words[i]);
     }
     return refuse(l, name, "config-word", "must be one of: %s", list);
+}
+
+/* The index lies where the frontend may write, so beside the store unless told otherwise. */
+static int fill_audit(struct load *l)
+{
+    static const char *const words[] = {"local", "public", NULL};
+    struct config *c = l->c;
+    unsigned access;
+    char beside[PATH_MAX];
+    snprintf(beside, sizeof beside, "%.*s/audit.db", (int)(strrchr(c->store_path, '/') - c->store_path), c->store_path);
+    if (set_word(l, &access, "audit.access", l->raw->audit.access, words, 0) < 0 ||
+        set_path(l, &c->audit_index, "audit.index", l->raw->audit.index, beside) < 0)
+        return -1;
+    c->audit_public = access == 1;
+    if (strcmp(c->audit_index, c->store_path) == 0)
+        return refuse(l, "audit.index", "config-path", "is the registration store; name a file of its own");
+    return 0;
 }
 
 static int fill_logging(struct load *l)
@@ -453,7 +500,8 @@ int config_fill(struct config *c, const struct config_raw *raw, struct config_fi
         return -1;
     /* In this order: external_url needs names and listen, log and ca need trust_domain. */
     if (fill_trust_domain(l) < 0 || fill_listen(l) < 0 || fill_names(l) < 0 || fill_external_url(l) < 0 ||
-        fill_token(l) < 0 || fill_log(l) < 0 || fill_ca(l) < 0 || fill_service(l) < 0 || fill_run(l) < 0)
+        fill_token(l) < 0 || fill_log(l) < 0 || fill_ca(l) < 0 || fill_service(l) < 0 || fill_audit(l) < 0 || fill_run(l) < 0 ||
+        check_reach(l) < 0)
         return -1;
     return fill_logging(l);
 }

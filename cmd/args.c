@@ -100,6 +100,14 @@ int args_getopt(int argc, char **argv, const char *shorts, const struct option *
     return '?';
 }
 
+int args_no_operands(int argc, char **argv, const char *command)
+{
+    if (optind >= argc)
+        return 0;
+    fprintf(stderr, "%s: unexpected '%s'.\nTry '%s --help'.\n", command, argv[optind], command);
+    return -1;
+}
+
 int args_number(const char *s, long min, long max, const char *what, long *out, struct err *e)
 {
     char *end;

@@ -22,6 +22,8 @@ int args_exit_code(const struct err *e);
  * returns '?'. `command` is what the user typed, e.g. "mayfly entry create". */
 int args_getopt(int argc, char **argv, const char *shorts, const struct option *longs,
                 const char *command);
+/* For commands that take options alone: on anything else says so, and returns -1. */
+int args_no_operands(int argc, char **argv, const char *command);
 /* The candidate nearest to word, or NULL when none is near. */
 const char *args_nearest(const char *word, const char *const *candidates, size_t n);
 /* Whole number in [min, max]; ERR_USAGE otherwise. */

@@ -242,10 +242,11 @@ static int entry_create(int argc, char **argv)
     int usage = entry_args_parse(&a, argc, argv, "mayfly entry create", create_help);
     if (usage)
         return usage - 1;
-    if (!a.id || optind != argc) {
+    if (args_no_operands(argc, argv, "mayfly entry create") < 0)
+        return ARGS_USAGE;
+    if (!a.id) {
         struct err e = {0};
-        err_set(&e, ERR_USAGE, "arguments", a.id ? "unexpected '%s'" : "--id is needed; see 'mayfly entry create --help'%s",
-                a.id ? argv[optind] : "");
+        err_set(&e, ERR_USAGE, "arguments", "--id is needed; see 'mayfly entry create --help'");
         return cli_fail(&a.cli, "mayfly entry create", &e);
     }
     json_t *doc = json_object();
@@ -321,16 +322,15 @@ static int list_all(const struct cli *c, json_t *all, struct err *e)
         json_t *answer = NULL;
         if ((rc = cli_ask(config, "GET", path, NULL, &answer, e)) < 0)
             break;
-        json_t *page = json_object_get(answer, "entries");
-        size_t n = json_array_size(page);
-        json_array_extend(all, page);
-        char last[8192] = "";
-        if (n)
-            entry_path(last, member(json_array_get(page, n - 1), "spiffe_id"));
+        json_array_extend(all, json_object_get(answer, "entries"));
+        char next[8192];
+        bool more = json_is_string(json_object_get(answer, "next"));
+        if (more)
+            entry_path(next, member(answer, "next"));
         json_decref(answer);
-        if (n < 1000)
+        if (!more)
             break;
-        snprintf(path, sizeof path, "/admin/v1/entries?limit=1000&after=%s", strrchr(last, '/') + 1);
+        snprintf(path, sizeof path, "/admin/v1/entries?limit=1000&after=%s", strrchr(next, '/') + 1);
     }
     config_free(config);
     return rc;
@@ -343,6 +343,8 @@ static int entry_list(int argc, char **argv)
     int usage = entry_args_parse(&a, argc, argv, "mayfly entry list", which_help);
     if (usage)
         return usage - 1;
+    if (args_no_operands(argc, argv, "mayfly entry list") < 0)
+        return ARGS_USAGE;
     json_t *all = json_array();
     if (list_all(&a.cli, all, &e) < 0) {
         json_decref(all);
@@ -388,7 +390,9 @@ static int token_create(int argc, char **argv)
     int usage = entry_args_parse(&a, argc, argv, "mayfly token create", token_help);
     if (usage)
         return usage - 1;
-    if ((!a.id && !a.selectors_count) || optind != argc) {
+    if (args_no_operands(argc, argv, "mayfly token create") < 0)
+        return ARGS_USAGE;
+    if (!a.id && !a.selectors_count) {
         struct err e = {0};
         err_set(&e, ERR_USAGE, "arguments", "--id or --selector is needed; see 'mayfly token create --help'");
         return cli_fail(&a.cli, "mayfly token create", &e);

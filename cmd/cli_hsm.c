@@ -54,8 +54,11 @@ static int check_token(const struct cli *c, const struct config *config, struct 
                             .sessions = 1, .call_timeout_ms = config->token.call_timeout_ms};
     int rc = hsm_open(&h, &o, e);
     secret_free(&pin);
-    if (rc < 0)
+    if (rc < 0) {
+        if (strcmp(e->rule, "hsm-token") == 0 || strcmp(e->rule, "hsm-lost") == 0)
+            e->code = ERR_UNAVAILABLE; /* it is away, not wrong: exit status 3 */
         return -1;
+    }
     if (!c->json)
         printf("token: %s\n", hsm_token_name(h));
     rc = hsm_report(h, report_row, r, e);
@@ -74,6 +77,8 @@ static int cli_hsm_check(int argc, char **argv)
     for (int o; (o = args_getopt(argc, argv, "d:h", options, "mayfly hsm check")) != -1;)
         if (!cli_common(&c, o, check_help))
             return ARGS_USAGE;
+    if (args_no_operands(argc, argv, "mayfly hsm check") < 0)
+        return ARGS_USAGE;
     struct err e = {0};
     struct report r = {.cli = &c, .table = {.columns = 4}, .rows = json_array()};
     if (!c.json)

@@ -1,15 +1,15 @@
-/* mayfly init: an authority in a folder. Steps: folders, PIN, token, configuration, ceremony
- * (ca/authority), owners. Never overwrites; a ceremony that was cut short is gone on with. */
+/* mayfly init: an authority in a folder. Steps: folders, configuration (cli_init_config.c), PIN and
+ * token, ceremony (ca/authority), owners (cli_init_owner.c). Never overwrites; a run that was cut
+ * short is gone on with. */
 #include "base/fileio.h"
 #include "base/secmem.h"
 #include "base/spiffe.h"
 #include "ca/authority.h"
 #include "ca/signer.h"
-#include "cmd/cli.h"
+#include "cmd/cli_init.h"
 #include "hsm/hsm.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <openssl/rand.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -19,12 +19,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SOFTHSM_MODULE "/usr/lib/softhsm/libsofthsm2.so"
 /* Used when init runs as root and the users of a package are not there: in the range that is set
  * aside for services with no account of their own. */
 #define SIGNER_IDS "61710:61710"
 #define FRONTEND_IDS "61711:61711"
-#define NAMES_MAX 16
 
 static const char help[] =
     "usage: mayfly init --dir DIR --trust-domain NAME [OPTION...]\n"
@@ -33,12 +31,14 @@ static const char help[] =
     "CA P-256, log Ed25519), root and issuing certificates, the log's first entries, the bundle.\n"
     "Without --token-uri it also makes a SoftHSM2 token in DIR. Never overwrites anything.\n"
     "\n"
-    "  -d, --dir DIR              where; made if missing\n"
+    "  -d, --dir DIR              where; made if missing. As root: not below a folder that the\n"
+    "                             two users may not enter, such as /root\n"
     "  -t, --trust-domain NAME    e.g. example.org: identities are spiffe://NAME/...\n"
     "  -l, --listen ADDR:PORT     where mayflyd listens (default 127.0.0.1:8443)\n"
     "  -n, --name NAME            what clients call this server, DNS name or IP address;\n"
     "                             repeatable (default localhost and 127.0.0.1)\n"
-    "      --token-uri URI        use this PKCS#11 token (RFC 7512), e.g. pkcs11:token=prod\n"
+    "      --token-uri URI        use this PKCS#11 token (RFC 7512), e.g. pkcs11:token=prod;\n"
+    "                             for a SoftHSM2 token SOFTHSM2_CONF is written down too\n"
     "      --module FILE          its PKCS#11 module, if the URI does not name it\n"
     "      --pin-file FILE        its PIN: a file only its owner can read,\n"
     "      --pin-credential NAME  or a systemd credential,\n"
@@ -51,16 +51,6 @@ static const char help[] =
     "\n"
     "Example:\n"
     "  mayfly init --dir ./authority --trust-domain example.org --name ca.example.org\n";
-
-struct init {
-    struct cli cli;
-    const char *dir, *trust_domain, *listen, *names[NAMES_MAX];
-    size_t names_count;
-    const char *token_uri, *module, *pin_file, *pin_credential, *pin_fd;
-    const char *signer_user, *frontend_user;
-    bool yes;
-    char abs[3072]; /* dir, absolute */
-};
 
 static void say(void *arg, const char *what)
 {
@@ -76,8 +66,12 @@ static bool confirm_keys(void *arg, const char *token, const char *missing)
     char question[512];
     if (in->yes)
         return true;
-    if (access("/dev/tty", R_OK | W_OK) < 0 || !isatty(STDIN_FILENO))
+    int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY); /* the node is there for all; a terminal is not */
+    if (tty < 0) {
         fputs("mayfly init: nobody to ask here; --yes answers for you\n", stderr);
+        return false;
+    }
+    close(tty);
     snprintf(question, sizeof question, "Generate %s in token %s?", missing, token);
     return cli_confirm(question);
 }
@@ -87,7 +81,7 @@ static void path_in(const struct init *in, char dst[4096], const char *rest)
     snprintf(dst, 4096, "%s/%s", in->abs, rest);
 }
 
-/* --- step 1: folders -------------------------------------------------------------------------- */
+/* --- folders ------------------------------------------------------------------------------------ */
 
 static int make_folders(struct init *in, struct err *e)
 {
@@ -116,7 +110,7 @@ static int make_folders(struct init *in, struct err *e)
     return 0;
 }
 
-/* --- step 2: the PIN and the token of the embedded default -------------------------------------- */
+/* --- the PIN and the token of the embedded default ---------------------------------------------- */
 
 static int make_pin(struct init *in, struct secret *pin, struct err *e)
 {
@@ -174,149 +168,10 @@ static int make_softhsm(struct init *in, struct err *e)
     return -1;
 }
 
-/* --- step 3: the configuration ------------------------------------------------------------------ */
-
-static void yaml_str(struct buf *b, const char *s) /* a JSON string is a YAML string */
-{
-    jw_str(b, s);
-}
-
-static void write_token_section(const struct init *in, struct buf *b)
-{
-    buf_str(b, "token:\n  uri: ");
-    yaml_str(b, in->token_uri ? in->token_uri : "pkcs11:token=mayfly");
-    if (in->module) {
-        buf_str(b, "\n  module: ");
-        yaml_str(b, in->module);
-    }
-    if (!in->token_uri)
-        buf_str(b, "\n  softhsm_conf: token/softhsm2.conf");
-    buf_str(b, "\n  pin: ");
-    if (in->pin_credential) {
-        buf_str(b, "{credential: ");
-        yaml_str(b, in->pin_credential);
-    } else if (in->pin_fd) {
-        buf_fmt(b, "{fd: %s", in->pin_fd);
-    } else {
-        char abs[4096];
-        buf_str(b, "{file: ");
-        yaml_str(b, !in->pin_file ? "secret/pin" : realpath(in->pin_file, abs) ? abs : in->pin_file);
-    }
-    buf_str(b, "}\n");
-}
-
-static int write_config(const struct init *in, struct err *e)
-{
-    char path[4096];
-    struct buf b;
-    path_in(in, path, CONFIG_FILE);
-    if (access(path, F_OK) == 0)
-        return 0; /* of a ceremony that was cut short; its values are used */
-    buf_init(&b, 65536);
-    buf_str(&b, "# An authority of Mayfly; mayfly.yaml(5) explains every key.\ntrust_domain: ");
-    yaml_str(&b, in->trust_domain);
-    buf_str(&b, "\nlisten: ");
-    yaml_str(&b, in->listen);
-    buf_str(&b, "\nnames: [");
-    for (size_t i = 0; i < in->names_count; i++) {
-        buf_str(&b, i ? ", " : "");
-        yaml_str(&b, in->names[i]);
-    }
-    buf_str(&b, "]\n");
-    write_token_section(in, &b);
-    buf_str(&b, "log:\n  dir: log\n  origin: ");
-    char origin[512];
-    snprintf(origin, sizeof origin, "%s/log1", in->trust_domain);
-    yaml_str(&b, origin);
-    buf_str(&b, "\n  number: 1\nca:\n  dir: ca\n  default_lifetime: 300\n  max_lifetime: 3600\n"
-                "store: {path: store/mayfly.db}\nsession: {lifetime: 3600, token_lifetime: 3600}\n"
-                "run:\n  dir: run\n");
-    if (geteuid() == 0) {
-        buf_str(&b, "  signer_user: ");
-        yaml_str(&b, in->signer_user);
-        buf_str(&b, "\n  frontend_user: ");
-        yaml_str(&b, in->frontend_user);
-        buf_str(&b, "\n");
-    }
-    struct config *check = b.failed ? NULL : config_parse((const char *)b.p, b.len, in->abs, e);
-    int rc = check ? file_write_atomic(path, b.p, b.len, 0644, true, e) : -1;
-    config_free(check);
-    buf_free(&b);
-    return rc;
-}
-
-/* --- step 5: owners, when root ------------------------------------------------------------------ */
-
-static uid_t owner_uid;
-static gid_t owner_gid;
-
-static int own_one(const char *path, const struct stat *st, int type, struct FTW *f)
-{
-    return lchown(path, owner_uid, owner_gid);
-}
-
-static int own(const struct init *in, const char *folder, const char *user, struct err *e)
-{
-    char path[4096];
-    path_in(in, path, folder);
-    if (access(path, F_OK) < 0)
-        return 0;
-    unsigned long uid, gid;
-    struct passwd *pw = getpwnam(user);
-    if (pw) {
-        uid = pw->pw_uid;
-        gid = pw->pw_gid;
-    } else if (sscanf(user, "%lu:%lu", &uid, &gid) != 2) {
-        return err_set(e, ERR_CONFIG, "run-user", "user \"%s\" does not exist", user);
-    }
-    owner_uid = (uid_t)uid;
-    owner_gid = (gid_t)gid;
-    if (nftw(path, own_one, 16, FTW_PHYS) != 0)
-        return err_errno(e, "init-owner", "cannot hand %s to %s", path, user);
-    return 0;
-}
-
-static int hand_over(const struct init *in, const struct config *c, struct err *e)
-{
-    if (geteuid() != 0)
-        return 0;
-    /* secret/ stays root's: the signer reads the PIN before it becomes its own user. */
-    if (own(in, "token", c->signer_user, e) < 0 || own(in, "log", c->signer_user, e) < 0)
-        return -1;
-    return own(in, "store", c->frontend_user, e);
-}
-
 /* -------------------------------------------------------------------------------------------------- */
 
-static int init_run(struct init *in, struct err *e)
+static int say_made(const struct init *in, const struct config *config)
 {
-    char path[4096];
-    struct secret pin = {0};
-    struct config *config = NULL;
-    int rc = -1;
-    if (make_folders(in, e) < 0)
-        return -1;
-    path_in(in, path, "ca/root.pem");
-    if (access(path, F_OK) == 0)
-        return err_set(e, ERR_EXISTS, "authority-exists",
-                       "%s already holds an authority (%s is there); nothing was changed. Choose another folder",
-                       in->abs, path);
-    if (!in->token_uri) {
-        say(in, "token: SoftHSM2, in the folder");
-        if (make_pin(in, &pin, e) < 0 || make_softhsm(in, e) < 0)
-            goto out;
-    }
-    if (write_config(in, e) < 0)
-        goto out;
-    path_in(in, path, CONFIG_FILE);
-    if (!(config = config_load(path, e)))
-        goto out;
-    if (in->token_uri && signer_read_pin(config, &pin, e) < 0)
-        goto out;
-    struct authority_options o = {.config = config, .pin = &pin, .step = say, .arg = in,
-                                  .confirm = in->token_uri ? confirm_keys : NULL};
-    if (authority_create(&o, e) < 0 || hand_over(in, config, e) < 0)
-        goto out;
     if (in->cli.json) {
         json_t *doc = json_pack("{s:s,s:s,s:s}", "dir", in->abs, "trust_domain", config->trust_domain, "url",
                                 config->external_url);
@@ -326,7 +181,63 @@ static int init_run(struct init *in, struct err *e)
     } else {
         printf("\nThe authority of %s stands in %s.\nNext:\n  mayflyd --config %s\n", config->trust_domain, in->abs, in->abs);
     }
-    rc = 0;
+    return 0;
+}
+
+/* With root.pem the ceremony is over. What an init that was cut short may have left undone is the
+ * last step, as root. */
+static int init_again(const struct init *in, struct err *e)
+{
+    char path[4096];
+    path_in(in, path, CONFIG_FILE);
+    struct config *config = geteuid() == 0 ? config_load(path, e) : NULL;
+    int handed = config ? init_hand_over(in, config, e) : geteuid() == 0 ? -1 : 0;
+    if (handed > 0)
+        say_made(in, config);
+    else if (handed == 0)
+        handed = err_set(e, ERR_EXISTS, "authority-exists",
+                         "%s already holds an authority (ca/root.pem is there); nothing was changed. Choose "
+                         "another folder",
+                         in->abs);
+    config_free(config);
+    return handed > 0 ? 0 : -1;
+}
+
+static bool find_authority(struct init *in)
+{
+    char path[4096];
+    char *abs = realpath(in->dir, NULL);
+    snprintf(in->abs, sizeof in->abs, "%s", abs ? abs : "");
+    free(abs);
+    path_in(in, path, "ca/root.pem");
+    return *in->abs && access(path, F_OK) == 0;
+}
+
+static int init_run(struct init *in, struct err *e)
+{
+    char path[4096];
+    struct secret pin = {0};
+    struct config *config = NULL;
+    int rc = -1;
+    if (find_authority(in))
+        return init_again(in, e);
+    if (init_check_users(in, e) < 0 || make_folders(in, e) < 0 || init_write_config(in, e) < 0)
+        return -1;
+    if (!in->token_uri) {
+        say(in, "token: SoftHSM2, in the folder");
+        if (make_pin(in, &pin, e) < 0 || make_softhsm(in, e) < 0)
+            goto out;
+    }
+    path_in(in, path, CONFIG_FILE);
+    if (!(config = config_load(path, e)))
+        goto out;
+    if (in->token_uri && signer_read_pin(config, &pin, e) < 0)
+        goto out;
+    struct authority_options o = {.config = config, .pin = &pin, .step = say, .arg = in,
+                                  .confirm = in->token_uri ? confirm_keys : NULL};
+    if (authority_create(&o, e) < 0 || init_hand_over(in, config, e) < 0)
+        goto out;
+    rc = say_made(in, config);
 out:
     secret_free(&pin);
     config_free(config);
@@ -347,7 +258,7 @@ static int check_arguments(struct init *in, struct err *e)
     if (!in->token_uri && (pins || in->module))
         return err_set(e, ERR_USAGE, "init-pin", "--pin-* and --module go with --token-uri; without it a token is made, with a PIN of its own");
     if (!in->token_uri)
-        in->module = SOFTHSM_MODULE;
+        in->module = INIT_SOFTHSM_MODULE;
     if (!in->names_count) {
         in->names[in->names_count++] = "localhost";
         in->names[in->names_count++] = "127.0.0.1";
@@ -376,8 +287,8 @@ int cli_init(int argc, char **argv)
         case 't': in.trust_domain = optarg; break;
         case 'l': in.listen = optarg; break;
         case 'n':
-            if (in.names_count == NAMES_MAX) {
-                err_set(&e, ERR_USAGE, "init-arguments", "at most %d names", NAMES_MAX);
+            if (in.names_count == INIT_NAMES_MAX) {
+                err_set(&e, ERR_USAGE, "init-arguments", "at most %d names", INIT_NAMES_MAX);
                 return cli_fail(&in.cli, "mayfly init", &e);
             }
             in.names[in.names_count++] = optarg;
@@ -396,6 +307,8 @@ int cli_init(int argc, char **argv)
         }
     }
     in.dir = in.cli.dir;
+    if (args_no_operands(argc, argv, "mayfly init") < 0)
+        return ARGS_USAGE;
     umask(022);
     if (check_arguments(&in, &e) < 0 || init_run(&in, &e) < 0)
         return cli_fail(&in.cli, "mayfly init", &e);

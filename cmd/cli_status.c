@@ -56,6 +56,8 @@ int cli_status(int argc, char **argv)
     for (int o; (o = args_getopt(argc, argv, "d:h", options, "mayfly status")) != -1;)
         if (!cli_common(&c, o, status_help))
             return ARGS_USAGE;
+    if (args_no_operands(argc, argv, "mayfly status") < 0)
+        return ARGS_USAGE;
     struct err e = {0};
     json_t *answer = NULL;
     struct config *config = cli_config(&c, &e);
@@ -81,6 +83,8 @@ static int bundle_show(int argc, char **argv)
     for (int o; (o = args_getopt(argc, argv, "d:h", options, "mayfly bundle show")) != -1;)
         if (!cli_common(&c, o, bundle_help))
             return ARGS_USAGE;
+    if (args_no_operands(argc, argv, "mayfly bundle show") < 0)
+        return ARGS_USAGE;
     struct err e = {0};
     struct buf b;
     char path[4096];

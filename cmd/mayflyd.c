@@ -9,7 +9,7 @@
 
 static void usage(FILE *f)
 {
-    fputs("usage: mayflyd [--config FILE|DIR] [--check]\n"
+    fputs("usage: mayflyd [--config FILE|DIR] [--check] [--accept-clock-back]\n"
           "\n"
           "Runs the authority that `mayfly init` made: a parent that holds no secret, a signer\n"
           "(token and log, no network) and a frontend (HTTP and the registration store).\n"
@@ -17,11 +17,14 @@ static void usage(FILE *f)
           "  -c, --config PATH  mayfly.yaml or the folder that holds it\n"
           "                     (default: $MAYFLY_DIR, else the current folder)\n"
           "      --check        read the configuration, say what is wrong with it, and exit\n"
+          "      --accept-clock-back\n"
+          "                     this start only: issue from the present time on, though the log's\n"
+          "                     newest entry is later (the clock was ahead, and is right now)\n"
           "  -h, --help         this text\n"
           "  -V, --version      the version\n"
           "\n"
-          "SIGTERM drains and stops; SIGHUP reads the configuration again and restarts the two\n"
-          "processes one after the other, keeping the sockets open.\n"
+          "SIGTERM drains and stops; SIGHUP reads the configuration again and restarts the signer\n"
+          "and, once it serves, the frontend, keeping the sockets open.\n"
           "\n"
           "Example:\n"
           "  mayfly init --dir ./authority --trust-domain example.org\n"
@@ -30,7 +33,7 @@ static void usage(FILE *f)
 }
 
 /* "uid:gid" as the parent writes it. */
-static int parse_user(const char *s, struct mayflyd_user *u)
+static int parse_user(const char *s, struct user_ids *u)
 {
     char *end;
     errno = 0;
@@ -48,12 +51,13 @@ static int parse_user(const char *s, struct mayflyd_user *u)
 
 int main(int argc, char **argv)
 {
-    enum { OPT_CHECK = 256, OPT_ROLE, OPT_SELF, OPT_PEER, OPT_FIRST };
+    enum { OPT_CHECK = 256, OPT_ROLE, OPT_SELF, OPT_PEER, OPT_FIRST, OPT_CLOCK };
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},     {"check", no_argument, NULL, OPT_CHECK},
         {"help", no_argument, NULL, 'h'},             {"version", no_argument, NULL, 'V'},
         {"role", required_argument, NULL, OPT_ROLE},  {"self", required_argument, NULL, OPT_SELF},
         {"peer", required_argument, NULL, OPT_PEER},  {"first-start", no_argument, NULL, OPT_FIRST},
+        {"accept-clock-back", no_argument, NULL, OPT_CLOCK},
         {NULL, 0, NULL, 0}};
     const char *path = getenv("MAYFLY_DIR");
     const char *role = NULL;
@@ -65,6 +69,7 @@ int main(int argc, char **argv)
         case OPT_CHECK: check = true; break;
         case OPT_ROLE: role = optarg; break;
         case OPT_FIRST: args.first_start = true; break;
+        case OPT_CLOCK: args.accept_clock_back = true; break;
         case OPT_SELF:
         case OPT_PEER:
             if (parse_user(optarg, o == OPT_SELF ? &args.self : &args.peer) < 0) {
@@ -102,5 +107,5 @@ int main(int argc, char **argv)
         config_free(config);
         return EXIT_OK;
     }
-    return parent_run(args.config_path, config);
+    return parent_run(args.config_path, config, args.accept_clock_back);
 }

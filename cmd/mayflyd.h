@@ -1,7 +1,9 @@
-/* mayflyd's own parts: the parent (parent.c) and the two roles it starts (role.c). */
+/* mayflyd's own parts: the parent (mayflyd_parent.c), what it keeps open (mayflyd_sockets.c), and the
+ * two roles it starts (mayflyd_role.c). */
 #ifndef CMD_MAYFLYD_H
 #define CMD_MAYFLYD_H
 #include "base/config.h"
+#include "cmd/users.h"
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -14,25 +16,31 @@ enum mayflyd_exit {
     EXIT_BAD_PIN = 71 /* the token refused the PIN; never tried again by itself */
 };
 
-/* Descriptors that a child finds open, by number; out of the way of token.pin.fd. */
+/* Descriptors that a child finds open, by number; token.pin.fd is none of them (config_rules). */
 enum {
     FD_SIGNER_LISTEN = 100, /* signer */
     FD_PUBLIC_LISTEN = 101, /* frontend */
     FD_ADMIN_LISTEN = 102,  /* frontend */
+    FD_READY = 103,         /* both: an eventfd, written once when it serves */
     FD_PARENT_MIN = 128     /* where the parent keeps its own copies */
 };
 
-struct mayflyd_user { /* (uid_t)-1: stay who you are */
-    uid_t uid;
-    gid_t gid;
+struct mayflyd_sockets {
+    int signer_listen, public_listen, admin_listen, lock;
 };
+int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t frontend, struct err *e);
+void sockets_unlink(const struct config *c);
+int sockets_move_up(int *fd, struct err *e); /* to FD_PARENT_MIN or above, close-on-exec */
+
 struct mayflyd_role_args {
     const char *config_path;
-    struct mayflyd_user self, peer; /* peer: who may connect (signer), who started us (frontend) */
-    bool first_start;
+    struct user_ids self; /* (uid_t)-1: stay who you are */
+    struct user_ids peer; /* who may connect (signer), who started us (frontend) */
+    bool first_start, accept_clock_back;
 };
 
-int parent_run(const char *config_path, struct config *config);  /* exit code; takes config */
+/* Exit code; takes config. accept_clock_back: for the first signer that serves (ca/signer.h). */
+int parent_run(const char *config_path, struct config *config, bool accept_clock_back);
 int role_signer(const struct mayflyd_role_args *a);              /* exit code */
 int role_frontend(const struct mayflyd_role_args *a);            /* exit code */
 int mayflyd_exit_code(const struct err *e);

@@ -3,31 +3,26 @@
  * the other's memory and PKCS#11 modules never see a fork. The sockets stay open here, so that
  * connections wait in their queues while a child is away. */
 #include "base/clock.h"
-#include "base/fileio.h"
-#include "base/ipc.h"
 #include "base/log.h"
 #include "cmd/mayflyd.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <netdb.h>
-#include <pwd.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/socket.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
-#define STEADY_MS 5000  /* a child that lived this long starts with no backoff again */
-#define START_MS 60000 /* what ends for good within this of the first start ends the daemon */
-#define STOP_MS 10000   /* a child that does not drain within this is killed */
+#define STEADY_MS 5000 /* a child that lived this long starts with no backoff again */
+#define STOP_MS 10000  /* a child that does not drain within this is killed */
 
 enum { CHILD_SIGNER, CHILD_FRONTEND, CHILDREN };
 
@@ -36,132 +31,35 @@ struct child {
     pid_t pid;           /* 0: not running */
     int64_t started, next_start;
     unsigned backoff_ms;
+    int ready;           /* eventfd: the child writes to it when it serves */
+    bool served;         /* one of its starts came so far: what ends for good later ends no daemon */
     bool held;           /* ended in a way that another start can not mend; SIGHUP tries again */
-    bool ran;            /* was started before */
 };
 struct parent {
     const char *config_path;
     struct config *config; /* owned */
-    struct mayflyd_user user[CHILDREN];
-    int signer_listen, public_listen, admin_listen, lock;
+    struct user_ids user[CHILDREN]; /* (uid_t)-1: stay who you are */
+    struct mayflyd_sockets sockets;
     struct child child[CHILDREN];
+    bool accept_clock_back; /* said to the signer until one has served */
+    bool follow; /* the frontend is restarted when the signer serves */
+    pid_t pid;
+    int signals; /* signalfd */
 };
-
-/* --- users ------------------------------------------------------------------------------------ */
-
-static int resolve_user(const char *name, struct mayflyd_user *u, struct err *e)
-{
-    *u = (struct mayflyd_user){(uid_t)-1, (gid_t)-1};
-    if (geteuid() != 0)
-        return 0;
-    if (!*name)
-        return err_set(e, ERR_CONFIG, "run-user",
-                       "started as root, but run.signer_user and run.frontend_user are not both set: "
-                       "name two users (or uid:gid pairs) for the processes to run as");
-    char *end;
-    unsigned long uid = strtoul(name, &end, 10);
-    if (*end == ':' && end != name) {
-        u->uid = (uid_t)uid;
-        u->gid = (gid_t)strtoul(end + 1, &end, 10);
-        if (*end == 0 && u->uid != 0)
-            return 0;
-    }
-    struct passwd *pw = getpwnam(name);
-    if (!pw || pw->pw_uid == 0)
-        return err_set(e, ERR_CONFIG, "run-user", "user \"%s\" %s", name,
-                       pw ? "is root: name one without privileges" : "does not exist");
-    u->uid = pw->pw_uid;
-    u->gid = pw->pw_gid;
-    return 0;
-}
-
-/* --- sockets ---------------------------------------------------------------------------------- */
-
-static int bind_public(const struct config *c, struct err *e)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV}, *ai;
-    char port[8];
-    snprintf(port, sizeof port, "%u", c->listen_port);
-    int rc = getaddrinfo(c->listen_host, port, &hints, &ai);
-    if (rc != 0)
-        return err_set(e, ERR_CONFIG, "listen", "listen: %s: %s", c->listen_host, gai_strerror(rc));
-    int one = 1;
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
-        err_errno(e, "listen", "cannot listen on %s:%s (is another daemon running there?)",
-                  c->listen_host, port);
-        e->code = ERR_CONFIG;
-        if (fd >= 0)
-            close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(ai);
-    return fd;
-}
-
-static int bind_admin(const char *path, struct err *e)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof sa.sun_path)
-        return err_set(e, ERR_CONFIG, "run-dir", "%s: path too long for a Unix socket; set run.dir", path);
-    strcpy(sa.sun_path, path);
-    unlink(path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t old = umask(0177);
-    int rc = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&sa, sizeof sa);
-    umask(old);
-    if (rc < 0 || listen(fd, 64) < 0) {
-        err_errno(e, "admin-socket", "cannot listen on %s", path);
-        if (fd >= 0)
-            close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* One daemon a directory: the lock lives as long as the parent. */
-static int lock_run_dir(const struct config *c, struct err *e)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/mayflyd.lock", c->run_dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return err_errno(e, "run-dir", "cannot open %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        close(fd);
-        return err_set(e, ERR_EXISTS, "running", "another mayflyd runs this authority (%s is locked)", path);
-    }
-    return fd;
-}
-
-static int open_sockets(struct parent *p, struct err *e)
-{
-    const struct config *c = p->config;
-    char path[4096];
-    if (file_mkdirs(c->run_dir, 0755, e) < 0 || (p->lock = lock_run_dir(c, e)) < 0)
-        return -1;
-    if ((p->public_listen = bind_public(c, e)) < 0)
-        return -1;
-    config_signer_socket(c, path, sizeof path);
-    if ((p->signer_listen = ipc_listen(path, 0600, e)) < 0)
-        return -1;
-    /* Connecting needs write permission; the signer looks at the peer's uid besides. */
-    if (geteuid() == 0 && chown(path, p->user[CHILD_FRONTEND].uid, (gid_t)-1) < 0)
-        return err_errno(e, "run-dir", "cannot hand %s to the frontend's user", path);
-    config_admin_socket(c, path, sizeof path);
-    p->admin_listen = bind_admin(path, e);
-    return p->admin_listen < 0 ? -1 : 0;
-}
 
 /* --- children --------------------------------------------------------------------------------- */
 
+static void exec_failed(const char *role, const char *what)
+{
+    log_error("cannot start a process", "role", role, "what", what, "why", strerror(errno), NULL);
+    _exit(EXIT_CRASH);
+}
+
 /* In the child: descriptor `from` becomes `to`, open across exec. */
-static void pass_fd(int from, int to)
+static void pass_fd(const char *role, int from, int to)
 {
     if (dup2(from, to) < 0)
-        _exit(EXIT_CRASH);
+        exec_failed(role, "dup2");
 }
 
 /* A child finds the standard three, what is passed to it, and (the signer) the PIN's descriptor. */
@@ -176,22 +74,41 @@ static void close_others(const int *passed, size_t n)
     }
 }
 
-static void exec_child(struct parent *p, int which)
+static void pass_fds(const struct parent *p, int which)
 {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    const struct child *c = &p->child[which];
+    pass_fd(c->role, c->ready, FD_READY);
     if (which == CHILD_SIGNER) {
         int pin_fd = p->config->token.pin_fd;
-        pass_fd(p->signer_listen, FD_SIGNER_LISTEN);
-        close_others((const int[]){FD_SIGNER_LISTEN, pin_fd}, 2);
+        pass_fd(c->role, p->sockets.signer_listen, FD_SIGNER_LISTEN);
+        close_others((const int[]){FD_READY, FD_SIGNER_LISTEN, pin_fd}, 3);
         if (pin_fd >= 0)
             fcntl(pin_fd, F_SETFD, 0);
     } else {
-        pass_fd(p->public_listen, FD_PUBLIC_LISTEN);
-        pass_fd(p->admin_listen, FD_ADMIN_LISTEN);
-        close_others((const int[]){FD_PUBLIC_LISTEN, FD_ADMIN_LISTEN}, 2);
+        pass_fd(c->role, p->sockets.public_listen, FD_PUBLIC_LISTEN);
+        pass_fd(c->role, p->sockets.admin_listen, FD_ADMIN_LISTEN);
+        close_others((const int[]){FD_READY, FD_PUBLIC_LISTEN, FD_ADMIN_LISTEN}, 3);
     }
+}
+
+/* A process group of its own: a terminal's Ctrl-C reaches the parent alone, which lets the frontend
+ * drain into the signer before it stops that. A terminal that stops background writers does not. */
+static void stand_alone(const struct parent *p)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    setpgid(0, 0);
+    signal(SIGTTOU, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    if (getppid() != p->pid) /* it died before the line above */
+        _exit(EXIT_CRASH);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void exec_child(struct parent *p, int which)
+{
+    stand_alone(p);
+    pass_fds(p, which);
     /* Children get a small environment: the signer what its credential needs, both what the
      * sanitizers and the fault points of test builds read. */
     static const char *const keep[] = {"PATH", "LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "TSAN_OPTIONS",
@@ -211,23 +128,37 @@ static void exec_child(struct parent *p, int which)
     }
     env[n] = NULL;
     char self[64], peer[64];
-    const struct mayflyd_user *u = &p->user[which];
+    const struct user_ids *u = &p->user[which];
     uid_t peer_uid = which == CHILD_FRONTEND || u->uid == (uid_t)-1 ? geteuid()
                                                                       : p->user[CHILD_FRONTEND].uid;
     snprintf(self, sizeof self, "%lu:%lu", (unsigned long)u->uid, (unsigned long)u->gid);
     snprintf(peer, sizeof peer, "%lu:%lu", (unsigned long)peer_uid, (unsigned long)getegid());
-    const char *first = p->child[which].ran ? NULL : "--first-start";
+    /* Nothing stands behind what is left out: the second needs the first. */
+    bool unserved = !p->child[which].served;
+    const char *first = unserved ? "--first-start" : NULL;
+    const char *clock = unserved && which == CHILD_SIGNER && p->accept_clock_back ? "--accept-clock-back" : NULL;
     char *argv[] = {(char *)(uintptr_t)"mayflyd", (char *)(uintptr_t)"--role",
                     (char *)(uintptr_t)p->child[which].role, (char *)(uintptr_t)"--config",
                     (char *)(uintptr_t)p->config_path, (char *)(uintptr_t)"--self", self,
-                    (char *)(uintptr_t)"--peer", peer, (char *)(uintptr_t)first, NULL};
+                    (char *)(uintptr_t)"--peer", peer, (char *)(uintptr_t)first,
+                    (char *)(uintptr_t)clock, NULL};
     execve("/proc/self/exe", argv, env);
-    _exit(EXIT_CRASH);
+    exec_failed(p->child[which].role, "execve");
+}
+
+/* Whether the child said since its start that it serves. */
+static bool take_ready(struct child *c)
+{
+    uint64_t n;
+    bool ready = read(c->ready, &n, sizeof n) == (ssize_t)sizeof n;
+    c->served |= ready;
+    return ready;
 }
 
 static void start_child(struct parent *p, int which)
 {
     struct child *c = &p->child[which];
+    take_ready(c); /* what an earlier one said is not this one's word */
     pid_t pid = fork();
     if (pid == 0)
         exec_child(p, which);
@@ -241,7 +172,8 @@ static void start_child(struct parent *p, int which)
     }
     c->pid = pid;
     c->started = now;
-    c->ran = true;
+    if (which == CHILD_FRONTEND)
+        p->follow = false; /* it read the configuration as it is now */
     log_info("started", "role", c->role, "pid", log_num(pid), NULL);
 }
 
@@ -261,8 +193,7 @@ static int child_ended(struct child *c, int status)
     int64_t now = clock_mono_ms();
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_CRASH;
     bool final = code == EXIT_FATAL || code == EXIT_BAD_PIN || code == EXIT_BAD_USE;
-    /* At its start, not in service: nothing was served yet that reads could go on for. */
-    bool first = c->next_start == 0 && now - c->started < START_MS;
+    take_ready(c);
     if (now - c->started >= STEADY_MS)
         c->backoff_ms = 0;
     c->backoff_ms = c->backoff_ms ? c->backoff_ms * 2 : BACKOFF_MIN_MS;
@@ -273,7 +204,7 @@ static int child_ended(struct child *c, int status)
              final ? "none" : "restart", "in_ms", final ? "" : log_num(c->backoff_ms), NULL);
     if (!final)
         return -1;
-    if (first)
+    if (!c->served) /* nothing was served yet that reads could go on for */
         return code;
     c->held = true;
     log_error("will not be started again by itself: mend what its last line says, then send SIGHUP",
@@ -322,50 +253,103 @@ static void stop_child(struct child *c)
 }
 
 /* SIGHUP: the new configuration must be whole and keep what the open sockets stand for. */
-static void reload(struct parent *p)
+static const char *needs_restart(const struct config *old, const struct config *new)
+{
+    if (strcmp(new->listen_host, old->listen_host) != 0 || new->listen_port != old->listen_port)
+        return "listen";
+    if (strcmp(new->run_dir, old->run_dir) != 0)
+        return "run.dir";
+    if (strcmp(new->signer_user, old->signer_user) != 0)
+        return "run.signer_user";
+    if (strcmp(new->frontend_user, old->frontend_user) != 0)
+        return "run.frontend_user";
+    return new->token.pin_fd != old->token.pin_fd ? "token.pin.fd" : NULL;
+}
+
+static struct config *load_again(const struct parent *p)
 {
     struct err e = {0};
     struct config *new = config_load(p->config_path, &e);
-    if (!new) {
-        log_err(LOG_ERROR, "configuration not reloaded; the old one stays", &e);
-        return;
+    const char *key = new ? needs_restart(p->config, new) : NULL;
+    if (key) {
+        err_set(&e, ERR_CONFIG, "reload", "%s changed, which needs a full restart of mayflyd", key);
+        config_free(new);
+        new = NULL;
     }
-    if (strcmp(new->listen_host, p->config->listen_host) != 0 ||
-        new->listen_port != p->config->listen_port || strcmp(new->run_dir, p->config->run_dir) != 0)
-        log_warn("listen and run.dir change only with a full restart", NULL);
+    if (!new)
+        log_err(LOG_ERROR, "configuration not reloaded; the old one stays", &e);
+    return new;
+}
+
+static void restart(struct parent *p, int which)
+{
+    struct child *c = &p->child[which];
+    stop_child(c);
+    c->backoff_ms = 0;
+    c->held = false;
+    start_child(p, which);
+}
+
+/* The signer first. The frontend follows when that serves: a configuration that the signer cannot
+ * start with costs no reads. */
+static void reload(struct parent *p)
+{
+    struct config *new = load_again(p);
+    if (!new)
+        return;
     config_free(p->config);
     p->config = new;
     log_setup("mayflyd", new->log_level, new->log_format);
-    log_info("reloading: restarting both processes; connections wait", NULL);
-    for (int i = CHILDREN - 1; i >= 0; i--) {
-        stop_child(&p->child[i]);
-        p->child[i].backoff_ms = 0;
-        p->child[i].held = false;
-    }
-    for (int i = 0; i < CHILDREN; i++)
-        start_child(p, i);
+    log_info("reloading: the signer starts again, then the frontend; connections wait", NULL);
+    restart(p, CHILD_SIGNER);
+    if (p->child[CHILD_FRONTEND].pid)
+        p->follow = true;
+    else
+        restart(p, CHILD_FRONTEND);
 }
 
-static int parent_loop(struct parent *p, const sigset_t *signals)
+/* --- the loop --------------------------------------------------------------------------------- */
+
+/* Starts whose time has come; returns how long until the next. */
+static int64_t start_due(struct parent *p)
+{
+    int64_t now = clock_mono_ms(), wait = 3600000;
+    for (int i = 0; i < CHILDREN; i++) {
+        struct child *c = &p->child[i];
+        if (!c->pid && !c->held && c->next_start <= now)
+            start_child(p, i);
+        if (!c->pid && !c->held && c->next_start - now < wait)
+            wait = c->next_start - now;
+    }
+    return wait > 0 ? wait : 0;
+}
+
+/* Returns EXIT_OK when asked to stop, or -1. */
+static int take_signals(struct parent *p)
+{
+    struct signalfd_siginfo s;
+    while (read(p->signals, &s, sizeof s) == (ssize_t)sizeof s) {
+        if (s.ssi_signo == SIGTERM || s.ssi_signo == SIGINT)
+            return EXIT_OK;
+        if (s.ssi_signo == SIGHUP)
+            reload(p);
+    }
+    return -1;
+}
+
+static int parent_loop(struct parent *p)
 {
     int exit_code = -1;
     while (exit_code < 0) {
-        int64_t now = clock_mono_ms(), wait = 3600000;
-        for (int i = 0; i < CHILDREN; i++) {
-            struct child *c = &p->child[i];
-            if (c->pid || c->held)
-                continue;
-            if (c->next_start <= now)
-                start_child(p, i);
-            else if (c->next_start - now < wait)
-                wait = c->next_start - now;
-        }
-        struct timespec ts = {wait / 1000, wait % 1000 * 1000000};
-        int sig = sigtimedwait(signals, NULL, &ts);
-        if (sig == SIGTERM || sig == SIGINT)
-            exit_code = EXIT_OK;
-        else if (sig == SIGHUP)
-            reload(p);
+        int64_t wait = start_due(p);
+        struct pollfd fds[] = {{.fd = p->signals, .events = POLLIN},
+                               {.fd = p->child[CHILD_SIGNER].ready, .events = POLLIN},
+                               {.fd = p->child[CHILD_FRONTEND].ready, .events = POLLIN}};
+        poll(fds, sizeof fds / sizeof *fds, (int)wait);
+        exit_code = take_signals(p);
+        if (take_ready(&p->child[CHILD_SIGNER]) && p->follow && exit_code < 0)
+            restart(p, CHILD_FRONTEND);
+        take_ready(&p->child[CHILD_FRONTEND]);
         reap(p, exit_code < 0 ? &exit_code : &(int){0});
     }
     log_info("stopping", NULL);
@@ -374,42 +358,70 @@ static int parent_loop(struct parent *p, const sigset_t *signals)
     return exit_code;
 }
 
-static int move_up(int *fd)
+/* --- start ------------------------------------------------------------------------------------ */
+
+static int resolve_users(struct parent *p, struct err *e)
 {
-    int high = fcntl(*fd, F_DUPFD_CLOEXEC, FD_PARENT_MIN);
-    if (high < 0)
-        return -1;
-    close(*fd);
-    *fd = high;
+    const struct config *c = p->config;
+    p->user[CHILD_SIGNER] = p->user[CHILD_FRONTEND] = (struct user_ids){(uid_t)-1, (gid_t)-1};
+    if (geteuid() != 0)
+        return 0;
+    if (!*c->signer_user || !*c->frontend_user)
+        return err_set(e, ERR_CONFIG, "run-user",
+                       "started as root, but run.signer_user and run.frontend_user are not both set: "
+                       "name two users (or uid:gid pairs) for the processes to run as");
+    return user_resolve_both(c->signer_user, c->frontend_user, &p->user[CHILD_SIGNER],
+                             &p->user[CHILD_FRONTEND], e);
+}
+
+/* Before anything is opened here: a descriptor that nobody passed must not become one of ours. */
+static int check_pin_fd(const struct config *c, struct err *e)
+{
+    if (c->token.pin_fd >= 0 && fcntl(c->token.pin_fd, F_GETFD) < 0)
+        return err_set(e, ERR_CONFIG, "pin-fd",
+                       "token.pin.fd names descriptor %d, which nobody passed: start mayflyd with it open, "
+                       "e.g. mayflyd %d<FILE",
+                       c->token.pin_fd, c->token.pin_fd);
     return 0;
 }
 
-int parent_run(const char *config_path, struct config *config)
+static int open_events(struct parent *p, struct err *e)
 {
-    struct parent p = {.config_path = config_path, .config = config,
-                       .child = {{.role = "signer"}, {.role = "frontend"}}};
-    struct err e = {0};
-    log_setup("mayflyd", config->log_level, config->log_format);
     sigset_t signals;
     sigemptyset(&signals);
     for (size_t i = 0; i < 4; i++)
         sigaddset(&signals, (const int[]){SIGTERM, SIGINT, SIGHUP, SIGCHLD}[i]);
     sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (resolve_user(config->signer_user, &p.user[CHILD_SIGNER], &e) < 0 ||
-        resolve_user(config->frontend_user, &p.user[CHILD_FRONTEND], &e) < 0 ||
-        open_sockets(&p, &e) < 0) {
+    if ((p->signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+        return err_errno(e, "signals", "cannot make a signalfd");
+    for (int i = 0; i < CHILDREN; i++)
+        if ((p->child[i].ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+            return err_errno(e, "signals", "cannot make an eventfd");
+    return sockets_move_up(&p->child[CHILD_SIGNER].ready, e) < 0 ||
+                   sockets_move_up(&p->child[CHILD_FRONTEND].ready, e) < 0
+               ? -1
+               : sockets_move_up(&p->signals, e);
+}
+
+int parent_run(const char *config_path, struct config *config, bool accept_clock_back)
+{
+    struct parent p = {.config_path = config_path, .config = config, .pid = getpid(),
+                       .accept_clock_back = accept_clock_back,
+                       .child = {{.role = "signer"}, {.role = "frontend"}}};
+    struct err e = {0};
+    umask(022);
+    signal(SIGPIPE, SIG_IGN); /* standard error may be a pipe whose reader goes away */
+    signal(SIGCHLD, SIG_DFL); /* ignored, as some starters leave it, nothing could be waited for */
+    log_setup("mayflyd", config->log_level, config->log_format);
+    if (check_pin_fd(config, &e) < 0 || resolve_users(&p, &e) < 0 || open_events(&p, &e) < 0 ||
+        sockets_open(&p.sockets, config, p.user[CHILD_FRONTEND].uid, &e) < 0) {
         log_err(LOG_ERROR, "cannot start", &e);
+        config_free(config);
         return mayflyd_exit_code(&e);
     }
-    if (move_up(&p.signer_listen) < 0 || move_up(&p.public_listen) < 0 || move_up(&p.admin_listen) < 0)
-        return EXIT_CRASH;
     log_info("mayflyd " MAYFLY_VERSION, "trust_domain", config->trust_domain, "url", config->external_url, NULL);
-    int code = parent_loop(&p, &signals);
-    char path[4096];
-    config_signer_socket(p.config, path, sizeof path);
-    unlink(path);
-    config_admin_socket(p.config, path, sizeof path);
-    unlink(path);
+    int code = parent_loop(&p);
+    sockets_unlink(p.config);
     log_info("stopped", NULL);
     config_free(p.config);
     return code;

@@ -6,6 +6,7 @@
 #include "base/sandbox.h"
 #include "ca/signer.h"
 #include "cmd/mayflyd.h"
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -13,34 +14,46 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define DRAIN_MS 5000
 
+/* err_errno ends its message with the system's word, and EACCES has no code of its own. */
+static bool ends_with(const char *msg, const char *word)
+{
+    size_t n = strlen(msg), w = strlen(word);
+    return n >= w && strcmp(msg + n - w, word) == 0;
+}
+
 int mayflyd_exit_code(const struct err *e)
 {
+    static const char *const lasting[] = {/* will not get better by starting again */
+                                          "hsm-attribute", "hsm-key", "secret-size", "secret-mode"};
     if (strcmp(e->rule, "hsm-pin") == 0)
         return EXIT_BAD_PIN;
+    for (size_t i = 0; i < sizeof lasting / sizeof *lasting; i++)
+        if (strncmp(e->rule, lasting[i], strlen(lasting[i])) == 0)
+            return EXIT_FATAL;
+    if (e->code == ERR_IO && ends_with(e->msg, strerror(EACCES)))
+        return EXIT_FATAL;
     switch (e->code) {
     case ERR_CONFIG:
     case ERR_CORRUPT:
     case ERR_EXISTS:
     case ERR_NOT_FOUND: return EXIT_FATAL;
-    default:
-        /* A key that may not sign will not get better by starting again. */
-        return strncmp(e->rule, "hsm-attribute", 13) == 0 || strncmp(e->rule, "hsm-key", 7) == 0
-                   ? EXIT_FATAL
-                   : EXIT_CRASH;
+    default: return EXIT_CRASH;
     }
 }
 
-/* When the parent dies its children must not go on unseen. Set again after a change of user,
- * which clears it. */
-static void die_with_parent(void)
+/* When the parent dies its children must not go on unseen. It asked for that before exec; a change
+ * of user clears it, and the parent may have died between. */
+static int die_with_parent(pid_t parent, struct err *e)
 {
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    return getppid() == parent ? 0 : err_set(e, ERR_UNAVAILABLE, "parent-gone", "the parent died");
 }
 
 /* A thread that wakes does not push out the one that runs: under load a request waits microseconds
@@ -67,17 +80,18 @@ static struct config *role_config(const struct mayflyd_role_args *a, const char 
 int role_signer(const struct mayflyd_role_args *a)
 {
     umask(022);
-    die_with_parent();
     run_in_batches();
     struct config *c = role_config(a, "signer");
     if (!c)
         return EXIT_FATAL;
     struct signer_options o = {.config = c,
                                .listen_fd = FD_SIGNER_LISTEN,
+                               .ready_fd = FD_READY,
                                .peer_uid = a->peer.uid,
                                .uid = a->self.uid,
                                .gid = a->self.gid,
-                               .first_start = a->first_start};
+                               .first_start = a->first_start,
+                               .accept_clock_back = a->accept_clock_back};
     struct err e = {0};
     int code = EXIT_OK;
     if (signer_run(&o, &e) < 0) {
@@ -91,9 +105,11 @@ int role_signer(const struct mayflyd_role_args *a)
 
 static int frontend_confine(const struct mayflyd_role_args *a, const struct config *c, struct err *e)
 {
+    pid_t parent = getppid();
     if (a->self.uid != (uid_t)-1 && sandbox_drop(a->self.uid, a->self.gid, e) < 0)
         return -1;
-    die_with_parent();
+    if (die_with_parent(parent, e) < 0)
+        return -1;
     char store_dir[4096], signer_socket[4096];
     snprintf(store_dir, sizeof store_dir, "%s", c->store_path);
     char *slash = strrchr(store_dir, '/');
@@ -161,6 +177,7 @@ static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, s
     if (api_start(&api, &o, e) < 0)
         return -1;
     atomic_store(&stop.serving, true);
+    eventfd_write(FD_READY, 1);
     while (sem_wait(&stop.asked) < 0)
         ;
     log_info("draining", NULL);
@@ -174,7 +191,7 @@ static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, s
 int role_frontend(const struct mayflyd_role_args *a)
 {
     umask(077);
-    die_with_parent();
+    signal(SIGHUP, SIG_IGN); /* the parent's to hear */
     run_in_batches();
     struct config *c = role_config(a, "frontend");
     if (!c)

@@ -23,3 +23,20 @@ on_token "$work/second" --pin-fd 7 7<"$work/pin" >"$work/again" || fail "$(cat "
 grep -q generating "$work/again" && fail "keys were generated over those that are there"
 cmp -s <(openssl x509 -in "$a/ca/issuing.pem" -noout -pubkey) <(openssl x509 -in "$work/second/ca/issuing.pem" -noout -pubkey) || fail "another key than the token's"
 pass "generates only what is missing"
+
+# The daemon finds that token without the shell's SOFTHSM2_CONF: init wrote down what it named.
+unset SOFTHSM2_CONF
+port=$(free_port)
+url=https://localhost:$port
+sed -i "s|^listen: .*|listen: 127.0.0.1:$port|" "$a/mayfly.yaml"
+if [ "$(id -u)" = 0 ]; then
+  user=$(sed -n 's/^  signer_user: "\(.*\)"/\1/p' "$a/mayfly.yaml")
+  chown -R "$user" "$work/tokens"
+fi
+mkdir -p "$a/token" # where the fault points of test builds are looked for
+start || fail "mayflyd did not become ready on a token of its own"
+entry spiffe://test.example/web
+mayfly-agent fetch --server "$url" --token "$(token spiffe://test.example/web)" --id spiffe://test.example/web --out "$work/web" >/dev/null || fail "no certificate from a token of its own"
+openssl verify -CAfile "$a/ca/root.pem" -untrusted "$a/ca/issuing.pem" "$work/web/svid.pem" >/dev/null || fail "the SVID does not chain"
+stop || fail "stop"
+pass "serves from that token"

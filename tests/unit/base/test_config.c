@@ -39,7 +39,7 @@ static void refused(const char *yaml, const char *rule, unsigned line)
 static void test_defaults(void **state)
 {
     struct config *c = parse(TD);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = cores / 2;
     assert_string_equal(c->dir, "/srv/mayfly");
     assert_string_equal(c->trust_domain, "example.org");
     assert_string_equal(c->listen_host, "127.0.0.1");
@@ -55,7 +55,7 @@ static void test_defaults(void **state)
     assert_null(c->token.pin_credential);
     assert_int_equal(c->token.pin_fd, -1);
     assert_int_equal(c->token.call_timeout_ms, 10000);
-    assert_int_equal(c->token.threads, cores > 1 ? cores / 2 : 1);
+    assert_int_equal(c->token.threads, threads < 1 ? 1 : threads > 63 ? 63 : threads);
     assert_string_equal(c->log.dir, "/srv/mayfly/log");
     assert_string_equal(c->log.origin, "example.org/log1");
     assert_int_equal(c->log.number, 1);
@@ -100,7 +100,7 @@ static void test_everything(void **state)
         "  threads: 7\n"
         "log: {dir: /var/log1, origin: log.example.org/x, number: 65535}\n"
         "ca: {dir: pub, default_lifetime: 60, max_lifetime: 120, permitted_dns: [a.org, b.org], rate: 50}\n"
-        "store: {path: s.db}\n"
+        "store: {path: db/s.db}\n"
         "session: {lifetime: 600, token_lifetime: 60}\n"
         "run: {signer_user: \"101:102\", frontend_user: mayfly-web, dir: /run/mayfly}\n"
         "frontend: {threads: 3, max_connections: 10, issue_timeout_ms: 250}\n"
@@ -186,6 +186,7 @@ static void test_rules(void **state)
         {"listen: \"[127.0.0.1]:8443\"", "config-listen"},
         {"listen: \"[]:8443\"", "config-listen"},
         {"names: []", "config-names"},
+        {"names: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]", "config-names"},
         {"names: [UPPER.example.org]", "config-names"},
         {"names: [\"*.example.org\"]", "config-names"},
         {"names: [\"\"]", "config-names"},
@@ -204,9 +205,12 @@ static void test_rules(void **state)
         {"token: {module: /opt/other.so, softhsm_conf: x}", "config-token"},
         {"token: {pin: {file: a, fd: 3}}", "config-pin"},
         {"token: {pin: {fd: 2}}", "config-pin"},
+        {"token: {pin: {fd: 100}}", "config-pin"},
+        {"token: {pin: {fd: 103}}", "config-pin"},
         {"token: {pin: {credential: ../x}}", "config-pin"},
         {"token: {pin: {file: \"\"}}", "config-path"},
-        {"token: {threads: 257}", "config-range"},
+        {"token: {threads: 64}", "config-range"}, /* hsm/ has 64 sessions, one for the head */
+        {"frontend: {threads: 257}", "config-range"},
         {"token: {call_timeout_ms: 0}", "config-range"},
         {"log: {number: 0}", "config-range"},
         {"log: {number: 65536}", "config-range"},
@@ -223,6 +227,10 @@ static void test_rules(void **state)
         {"run: {signer_user: \"12:\"}", "config-user"},
         {"run: {signer_user: \"-x\"}", "config-user"},
         {"run: {signer_user: x, frontend_user: x}", "config-user"},
+        {"run: {signer_user: \"0:1\"}", "config-user"},
+        {"run: {frontend_user: \"1:0\"}", "config-user"},
+        {"run: {signer_user: \"4294967295:1\"}", "config-user"},
+        {"run: {signer_user: \"1:99999999999999999999\"}", "config-user"},
         {"frontend: {max_connections: 0}", "config-range"},
         {"logging: {level: loud}", "config-word"},
         {"logging: {format: xml}", "config-word"},
@@ -271,12 +279,52 @@ static void test_load(void **state)
     rmdir(dir);
 }
 
+/* No secret lies where the frontend may read. */
+static void test_reach(void **state)
+{
+    static const struct {
+        const char *lines;
+        unsigned line; /* of the key that opens the folder */
+    } bad[] = {
+        {"store: {path: mayfly.db}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"store: {path: secret/mayfly.db}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"run: {dir: secret}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"run: {dir: .}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"run: {dir: /srv//mayfly/x/..}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"run: {dir: run/../../mayfly/./token}\ntoken: {softhsm_conf: token/softhsm2.conf}", 2},
+        {"log: {dir: /}\ntoken: {pin: {file: secret/pin}}", 2},
+        {"log: {dir: /etc}\ntoken: {softhsm_conf: /etc/softhsm2.conf}", 2},
+        {"token: {pin: {file: log/pin}}", 0},
+        {"token: {pin: {file: store/secret/pin}}", 0},
+    };
+    char yaml[400];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(yaml, sizeof yaml, "%s%s\n", TD, bad[i].lines);
+        refused(yaml, "config-reach", bad[i].line);
+    }
+    config_free(parse(TD "token: {pin: {file: logs/pin}, softhsm_conf: storey/x}\n"));
+    config_free(parse(TD "token: {pin: {file: secret/pin}}\nrun: {dir: secret/../run}\n"));
+}
+
+static void test_reach_follows_links(void **state)
+{
+    char dir[] = "/tmp/mayfly-config-XXXXXX", path[64], yaml[200];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/link", dir);
+    assert_int_equal(symlink(dir, path), 0);
+    snprintf(yaml, sizeof yaml, TD "run: {dir: %s/run}\ntoken: {pin: {file: %s/run/pin}}\n", path, dir);
+    refused(yaml, "config-reach", 2);
+    unlink(path);
+    rmdir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything),
         cmocka_unit_test(test_syntax),   cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_load),     cmocka_unit_test(test_reach),
+        cmocka_unit_test(test_reach_follows_links),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,88 @@
+#!/bin/bash
+# What `mayfly` answers to mistakes and to a log that lies: the exit status that its page promises.
+. "$(dirname "$0")/lib.sh"
+init
+
+# A word too many is a mistake, not something to overlook.
+extra() { refuses 2 "unexpected 'too-much'" "$@" too-much; }
+extra mayfly init --dir "$work/other" --trust-domain test.example
+[ ! -e "$work/other" ] || fail "init went on"
+extra mayfly status --dir "$a"
+extra mayfly bundle show --dir "$a"
+extra mayfly log checkpoint --dir "$a"
+extra mayfly log verify --dir "$a"
+extra mayfly hsm check --dir "$a"
+extra mayfly entry list --dir "$a"
+extra mayfly entry create --dir "$a" --id spiffe://test.example/x
+extra mayfly token create --dir "$a" --id spiffe://test.example/x
+refuses 2 "one INDEX is needed" mayfly log show --dir "$a" 1 2
+
+# A log under another key, and one that was forged: it did not verify (5).
+mayfly init --dir "$work/b" --trust-domain test.example >/dev/null || fail "a second authority"
+other=$work/b/log
+for verb in checkpoint verify "show 1"; do
+  refuses 5 "" mayfly log $verb --dir "$a" --log "$other"
+done
+cp -a "$a/log" "$work/forged"
+sed -i '2s/.*/9/' "$work/forged/checkpoint"
+for verb in checkpoint verify "show 1"; do
+  refuses 5 "" mayfly log $verb --dir "$a" --log "$work/forged"
+done
+echo garbage >"$work/forged/checkpoint"
+for verb in checkpoint verify "show 1"; do
+  refuses 5 "" mayfly log $verb --dir "$a" --log "$work/forged"
+done
+head -c 100000 /dev/zero >"$work/forged/checkpoint"
+for verb in checkpoint verify "show 1"; do
+  refuses 5 "" mayfly log $verb --dir "$a" --log "$work/forged"
+done
+refuses 1 "no entry 99" mayfly log show 99 --dir "$a"
+for bad in "" nonsense test.example/log1+00000000+AAAA "a b+00000000+AQ=="; do
+  refuses 2 "--vkey" mayfly log verify --dir "$a" --vkey "$bad"
+done
+cp -a "$work/b" "$work/c"
+cp "$a/ca/root.pem" "$work/c/ca/issuing.pem"
+refuses 5 "" mayfly log verify --dir "$work/c"
+
+# The token is away: not reachable (3), not refused.
+mv "$a/token/tokens" "$work/away"
+refuses 3 "token" mayfly hsm check --dir "$a"
+mv "$work/away" "$a/token/tokens"
+mayfly hsm check --dir "$a" >/dev/null || fail "hsm check with the token back"
+
+# An authority that was left half made is gone on with by the same command, and by no other.
+port=1 # nobody listens in this test
+begun() { # what a ceremony that was cut short leaves: all but the certificates
+  rm -rf "$work/half"
+  mayfly init --dir "$work/half" --trust-domain test.example >/dev/null && rm "$work"/half/ca/*
+}
+begun || fail "init"
+before=$(sha256sum "$work/half/mayfly.yaml")
+other() { refuses 1 "$1" mayfly init --dir "$work/half" --trust-domain "${@:2}"; }
+other "for trust_domain" other.example
+other "for listen" test.example --listen 127.0.0.1:9999
+other "for names" test.example --name ca.test.example
+(umask 077 && echo 1234 >"$work/pin")
+other "for token.uri" test.example --token-uri pkcs11:token=prod --pin-file "$work/pin" --yes
+[ "$(id -u)" != 0 ] || other "for run.signer_user" test.example --signer-user 7:7
+[ "$before" = "$(sha256sum "$work/half/mayfly.yaml")" ] && [ ! -e "$work/half/ca/root.pem" ] || fail "a refused init changed something"
+mayfly init --dir "$work/half" --trust-domain test.example >"$work/o" 2>&1 || fail "the same command was refused: $(cat "$work/o")"
+[ -s "$work/half/ca/root.pem" ] || fail "no root after going on"
+refuses 1 "already holds an authority" mayfly init --dir "$work/half" --trust-domain test.example
+pass "an init that was cut short"
+
+if [ "$(id -u)" = 0 ]; then
+  # As root: whatever could fail at the last step is looked at before the first.
+  refuses 1 "does not exist" mayfly init --dir "$work/r" --trust-domain test.example --signer-user no-such-user
+  refuses 1 "is root" mayfly init --dir "$work/r" --trust-domain test.example --frontend-user root
+  refuses 1 "one user" mayfly init --dir "$work/r" --trust-domain test.example --signer-user 7:7 --frontend-user 7:8
+  mkdir -m 700 "$work/home"
+  refuses 1 "may not enter $work/home; choose a --dir outside it" mayfly init --dir "$work/home/deep/er" --trust-domain test.example
+  [ ! -e "$work/r" ] && [ ! -e "$work/home/deep" ] || fail "a refused init left something"
+  # The last step alone was cut short: owners are set, and only once.
+  chown 0:0 "$work/half/store" "$work/half/log"
+  mayfly init --dir "$work/half" --trust-domain test.example >"$work/o" 2>&1 || fail "the owners were not set again: $(cat "$work/o")"
+  [ "$(stat -c %u "$work/half/store")" = 61711 ] && [ "$(stat -c %u "$work/half/log")" = "$(stat -c %u "$work/half/token")" ] || fail "owners"
+  refuses 1 "already holds an authority" mayfly init --dir "$work/half" --trust-domain test.example
+  pass "owners"
+fi
