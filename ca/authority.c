@@ -1,7 +1,9 @@
 /* The key ceremony, step by step. Certificates are written last, root.pem at the very end: with it
  * the authority is whole, without it nothing ever trusted what is there. So a ceremony that was cut
  * short is gone on with: keys and log are used as they are, and its CA entries in the log stay
- * behind, harmless, as entries that no certificate stands for. */
+ * behind, harmless, as entries that no certificate stands for. Two moments are left to a person,
+ * since they look like a loss: a log without its head (cut short while it was made), and a bundle or
+ * an issuing certificate without root.pem. Both are refused, saying what to remove. */
 #include "ca/authority.h"
 #include "base/clock.h"
 #include "base/fileio.h"

@@ -44,7 +44,7 @@ static bool read_fields(struct cacert *c)
     der_bits(&cert, &c->signature);
     tbs = cur_of(body.p, body.len);
     der_get(&tbs, DER_CTX_CONS, &skip);
-    der_uint(&tbs, &skip);
+    der_u64(&tbs, &c->serial);
     der_get(&tbs, DER_SEQUENCE, &skip);
     der_get(&tbs, DER_SEQUENCE, &skip);
     der_enter(&tbs, DER_SEQUENCE, &times);
@@ -72,6 +72,17 @@ int cacert_parse(struct cacert *c, const uint8_t *der, size_t len, const char *w
                    what);
 }
 
+/* What a reader of the first certificate alone would pass over. */
+static bool nothing_left(BIO *in)
+{
+    char *rest;
+    long n = BIO_get_mem_data(in, &rest);
+    for (long i = 0; i < n; i++)
+        if (!strchr(" \t\r\n", rest[i]) || !rest[i])
+            return false;
+    return true;
+}
+
 int cacert_load(struct cacert *c, const char *dir, const char *file, struct err *e)
 {
     char path[4096];
@@ -91,8 +102,12 @@ int cacert_load(struct cacert *c, const char *dir, const char *file, struct err 
     unsigned char *der = NULL;
     long len = 0;
     int r = -1;
-    if (in && PEM_read_bio(in, &name, &header, &der, &len) == 1 && strcmp(name, PEM_STRING_X509) == 0)
+    bool one = in && PEM_read_bio(in, &name, &header, &der, &len) == 1 && strcmp(name, PEM_STRING_X509) == 0;
+    if (one && nothing_left(in))
         r = cacert_parse(c, der, (size_t)len, path, e);
+    else if (one)
+        err_set(e, ERR_CORRUPT, "ca-cert",
+                "%s holds more than one certificate; leave the one that this authority made", path);
     else
         err_set(e, ERR_CORRUPT, "ca-cert", "%s holds no PEM certificate; restore it from a backup", path);
     OPENSSL_free(name);

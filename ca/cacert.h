@@ -25,10 +25,11 @@ struct cacert { /* views into der */
     struct bytes spki;           /* whole element */
     struct bytes key_id;         /* subjectKeyIdentifier */
     int64_t not_before, not_after;
+    uint64_t serial; /* TBS_SERIAL */
 };
 /* rule "ca-cert", ERR_CORRUPT. `what` names it in errors. */
 int cacert_parse(struct cacert *c, const uint8_t *der, size_t len, const char *what, struct err *e);
-/* One PEM certificate in a file, nothing after it. */
+/* One PEM certificate in a file, nothing but white space after it. */
 int cacert_load(struct cacert *c, const char *dir, const char *file, struct err *e);
 /* Is c signed with issuer's key? rule "ca-chain". */
 int cacert_verify(const struct cacert *c, const struct cacert *issuer, const char *what, struct err *e);

@@ -5,9 +5,10 @@
  * finds its slot by the low bits of its id. Requests are sent in that order too, so the list is a
  * run of sent ones followed by a run of unsent ones (`unsent` is its first).
  *
- * One lock covers everything but the callbacks. Sending happens under it, which is safe because it
- * never blocks: what was sent and not yet answered is kept below the socket's own queue
- * (`room_for`), and the rest waits here. */
+ * One lock covers everything but the callbacks. Sending happens under it, so it must never block.
+ * What was sent and not yet answered is kept below the socket's own queue (`room_for`), and the
+ * rest waits here. That count is an estimate: a request that expired still lies in the queue of a
+ * signer that does not read. So a full queue is no error either: the thread tries again. */
 #include "ca/client.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -32,7 +33,8 @@ _Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands 
 
 struct slot {
     uint64_t id; /* 0: free */
-    ca_issue_cb *cb;
+    ca_issue_cb *issue; /* one of the two: what was asked for */
+    ca_record_cb *record;
     void *arg;
     int64_t deadline;
     struct buf frame; /* kept until answered, to be sent again; its memory outlives the request */
@@ -110,23 +112,25 @@ static bool room_for(const struct ca_client *c, const struct slot *s)
     return c->in_flight == 0 || c->in_flight + frame_cost(s) <= c->queue_max;
 }
 
-/* Sends what may be sent. A broken connection is noticed by the thread, which sends all again. */
+/* Sends what may be sent. A broken connection is noticed by the thread, which sends all again; what
+ * a full queue did not take is sent when the thread next looks, or an answer comes. */
 static void send_waiting(struct ca_client *c)
 {
     while (c->fd >= 0 && c->unsent != NONE && room_for(c, &c->slots[c->unsent])) {
         struct slot *s = &c->slots[c->unsent];
         struct err e = {0};
-        if (ipc_send(c->fd, &s->frame, &e) < 0) {
+        bool sent;
+        if (ipc_try_send(c->fd, &s->frame, &sent, &e) < 0)
             shutdown(c->fd, SHUT_RDWR);
+        if (!sent)
             return;
-        }
         c->in_flight += frame_cost(s);
         c->unsent = s->next;
     }
 }
 
-int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
-                    struct err *e)
+static int ask(struct ca_client *c, const struct ca_issue *issue, const struct ca_record *record,
+               const struct slot *call, struct err *e)
 {
     int r = 0;
     pthread_mutex_lock(&c->lock);
@@ -143,7 +147,10 @@ int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *
     }
     struct slot *s = &c->slots[i];
     uint64_t id = (c->last_id + 1) << SLOT_BITS | i;
-    ca_issue_write(&s->frame, id, m);
+    if (issue)
+        ca_issue_write(&s->frame, id, issue);
+    else
+        ca_record_write(&s->frame, id, record);
     if (s->frame.failed) {
         r = err_set(e, ERR_TOO_LARGE, "ca-msg", "a field of the request to the signer is over its bound");
         goto out;
@@ -151,14 +158,35 @@ int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *
     c->last_id++;
     c->free_slot = s->next;
     s->id = id;
-    s->cb = cb;
-    s->arg = arg;
+    s->issue = call->issue;
+    s->record = call->record;
+    s->arg = call->arg;
     s->deadline = clock_mono_ms() + c->deadline_ms;
     list_append(c, i);
     send_waiting(c);
 out:
     pthread_mutex_unlock(&c->lock);
     return r;
+}
+
+int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
+                    struct err *e)
+{
+    return ask(c, m, NULL, &(struct slot){.issue = cb, .arg = arg}, e);
+}
+
+int ca_client_record(struct ca_client *c, const struct ca_record *m, ca_record_cb *cb, void *arg,
+                     struct err *e)
+{
+    return ask(c, NULL, m, &(struct slot){.record = cb, .arg = arg}, e);
+}
+
+static void fail(const struct slot *call, const struct err *why)
+{
+    if (call->issue)
+        call->issue(call->arg, NULL, why);
+    else
+        call->record(call->arg, 0, why);
 }
 
 /* --- the thread --------------------------------------------------------------------------------- */
@@ -174,37 +202,80 @@ static void expire(struct ca_client *c, bool all)
             pthread_mutex_unlock(&c->lock);
             return;
         }
-        ca_issue_cb *cb = c->slots[i].cb;
-        void *arg = c->slots[i].arg;
+        const struct slot call = c->slots[i];
         list_remove(c, i);
         pthread_mutex_unlock(&c->lock);
         struct err e = {0};
         err_set(&e, ERR_UNAVAILABLE, "signer-away", "%s",
                 all ? "this server is stopping" : "the signer did not answer in time; try again later");
-        cb(arg, NULL, &e);
+        fail(&call, &e);
     }
 }
 
-static int answer_issue(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+/* Takes the call that frame answers out of the table; false: it expired meanwhile, or was answered
+ * twice. */
+static bool call_take(struct ca_client *c, const struct ipc_frame *f, struct slot *call)
 {
-    struct ca_issued issued;
-    struct err why = {0};
-    bool good = f->type == CA_ISSUED;
-    if ((good ? ca_issued_parse(&issued, f->body, e) : ca_refused_parse(&why, f->body, e)) < 0)
-        return -1;
     uint16_t i = f->id & (CA_CLIENT_PENDING_MAX - 1);
     pthread_mutex_lock(&c->lock);
-    if (f->id == INFO_ID || c->slots[i].id != f->id) { /* expired meanwhile, or answered twice */
-        pthread_mutex_unlock(&c->lock);
+    bool there = f->id != INFO_ID && c->slots[i].id == f->id;
+    if (there) {
+        *call = c->slots[i];
+        list_remove(c, i);
+        send_waiting(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return there;
+}
+
+static int mismatched(struct err *e)
+{
+    return err_set(e, ERR_MALFORMED, "ca-msg", "the signer answered what was not asked");
+}
+
+static int answer_refused(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct err why = {0};
+    struct slot call;
+    if (ca_refused_parse(&why, f->body, e) < 0)
+        return -1;
+    if (call_take(c, f, &call))
+        fail(&call, &why);
+    return 0;
+}
+
+static int answer_recorded(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    uint64_t index;
+    struct slot call;
+    if (ca_recorded_parse(&index, f->body, e) < 0)
+        return -1;
+    if (!call_take(c, f, &call))
+        return 0;
+    if (call.record) {
+        call.record(call.arg, index, NULL);
         return 0;
     }
-    ca_issue_cb *cb = c->slots[i].cb;
-    void *arg = c->slots[i].arg;
-    list_remove(c, i);
-    send_waiting(c);
-    pthread_mutex_unlock(&c->lock);
-    cb(arg, good ? &issued : NULL, good ? NULL : &why);
-    return 0;
+    mismatched(e);
+    fail(&call, e);
+    return -1;
+}
+
+static int answer_issued(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct ca_issued issued;
+    struct slot call;
+    if (ca_issued_parse(&issued, f->body, e) < 0)
+        return -1;
+    if (!call_take(c, f, &call))
+        return 0;
+    if (call.issue) {
+        call.issue(call.arg, &issued, NULL);
+        return 0;
+    }
+    mismatched(e);
+    fail(&call, e);
+    return -1;
 }
 
 static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct err *e)
@@ -239,8 +310,9 @@ static int answer(struct ca_client *c, struct bytes frame, struct err *e)
     if (ipc_frame_parse(&f, frame.p, frame.len, e) < 0)
         return -1;
     switch (f.type) {
-    case CA_ISSUED:
-    case CA_REFUSED: return answer_issue(c, &f, e);
+    case CA_ISSUED: return answer_issued(c, &f, e);
+    case CA_RECORDED: return answer_recorded(c, &f, e);
+    case CA_REFUSED: return answer_refused(c, &f, e);
     case CA_INFO_REPLY: return answer_info(c, &f, e);
     default: return err_set(e, ERR_MALFORMED, "ca-msg", "the signer sent a message of type %u", f.type);
     }
@@ -309,12 +381,15 @@ static bool converse(struct ca_client *c, int fd)
         int64_t now = clock_mono_ms();
         if (now >= ask_at) {
             /* One question at a time, so that a hung signer's queue does not fill with them; the
-             * quarter of the queue that requests leave free is room for it. */
+             * quarter of the queue that requests leave free is room for it. Where that is taken
+             * too, the signer has not read for long: asked later, and not ready meanwhile. */
             if (c->answered_at >= asked_at) {
+                bool sent;
                 ipc_frame_begin(&c->info_frame, CA_INFO, INFO_ID);
-                if (ipc_send(fd, &c->info_frame, &e) < 0)
+                if (ipc_try_send(fd, &c->info_frame, &sent, &e) < 0)
                     return answered;
-                asked_at = now;
+                if (sent)
+                    asked_at = now;
             }
             ask_at = now + INFO_EVERY_MS;
         }

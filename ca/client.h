@@ -21,6 +21,12 @@ typedef void ca_issue_cb(void *arg, const struct ca_issued *r, const struct err 
 int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
                     struct err *e);
 
+/* Has a record written into the log (tlog/record.h says the bodies). As ca_client_issue; sent twice
+ * it may stand there twice. */
+typedef void ca_record_cb(void *arg, uint64_t index, const struct err *e); /* e NULL: it stands at index */
+int ca_client_record(struct ca_client *c, const struct ca_record *m, ca_record_cb *cb, void *arg,
+                     struct err *e);
+
 /* What the signer last said of itself; refreshed on connect and every second. */
 struct ca_snapshot {
     bool ready;           /* connected and answering now */

@@ -47,21 +47,18 @@ static void hang_up(struct caller *c)
  * caller would wait for all of them. */
 static int send_within(int fd, const struct buf *frame, struct err *e)
 {
-    if (frame->failed || frame->len < IPC_HEADER || frame->len > IPC_FRAME_MAX)
-        return err_set(e, ERR_INTERNAL, "ipc-frame", "the answer does not fit a frame");
     int64_t until = clock_mono_ms() + DOOR_ANSWER_MS;
-    while (send(fd, frame->p, frame->len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    for (bool sent;;) {
+        if (ipc_try_send(fd, frame, &sent, e) < 0)
+            return -1;
+        if (sent)
+            return 0;
         int64_t left = until - clock_mono_ms();
         struct pollfd p = {.fd = fd, .events = POLLOUT};
-        if (errno == EPIPE || errno == ECONNRESET)
-            return err_set(e, ERR_UNAVAILABLE, "ipc-peer", "the other process is gone");
-        if (errno != EAGAIN && errno != EINTR)
-            return err_errno(e, "ipc-send", "cannot send");
         if (left <= 0)
             return err_set(e, ERR_IO, "signer-deaf", "the caller did not read for %d ms", DOOR_ANSWER_MS);
         poll(&p, 1, (int)left);
     }
-    return 0;
 }
 
 void caller_answer(struct caller *c, const struct buf *frame)

@@ -11,6 +11,8 @@
  *   8 lint      reads it back (lint.c)
  *   9 sign      in the token; assemble; answer
  *
+ * A record (record.c) is a request for an entry without a certificate: it is answered after step 6.
+ *
  * A request is refused in steps 2 to 5, by rule, and nothing is left of it. From step 6 on nothing
  * is refused: what fails there is final, the process ends, and start-up recovers. What a crash
  * leaves is at worst a logged entry that was never signed, and never will be.
@@ -26,6 +28,7 @@
 #include "ca/crew.h"
 #include "ca/job.h"
 #include "ca/lint.h"
+#include "ca/record.h"
 #include "tlog/proof.h"
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -74,6 +77,7 @@ struct corridor {
         int64_t at; /* monotonic us */
         double tokens;
     } rate;
+    int64_t record_due; /* monotonic us at which the records so far are paid for */
     struct {
         int64_t second;
         unsigned lines, hidden;
@@ -164,7 +168,7 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
         answer_info(c, caller, f->id);
         return 0;
     }
-    if (f->type != CA_ISSUE)
+    if (f->type != CA_ISSUE && f->type != CA_RECORD)
         return err_set(e, ERR_MALFORMED, "ca-msg", "a message of type %u, which is no question",
                        f->type);
     struct job *j = crew_take(c->crew);
@@ -174,8 +178,11 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
     caller_hold(caller);
     j->caller = caller;
     j->id = f->id;
+    j->request = (struct ca_issue){0};
+    j->record = (struct tlog_record_info){0};
     struct err why = {0};
-    if (ca_issue_parse(&j->request, (struct bytes){j->frame, f->body.len}, &why) == 0) {
+    const struct bytes body = {j->frame, f->body.len};
+    if ((f->type == CA_RECORD ? record_accept(j, body, &why) : ca_issue_parse(&j->request, body, &why)) == 0) {
         c->batch[c->n++] = j;
     } else {
         j->request = (struct ca_issue){0};
@@ -204,8 +211,22 @@ static int take_token(struct corridor *c, struct err *e)
     return 0;
 }
 
+/* At most a second's worth in one burst. */
+static int take_record_token(struct corridor *c, struct err *e)
+{
+    int64_t now = clock_mono_us();
+    if (c->record_due < now - 1000000)
+        c->record_due = now - 1000000;
+    if (c->record_due > now)
+        return err_set(e, ERR_RATE, "rate", "over %d records a second; try again in a moment", RECORDS_A_SECOND);
+    c->record_due += RECORD_EVERY_US;
+    return 0;
+}
+
 static int pass_profile(struct corridor *c, struct job *j, struct err *e)
 {
+    if (j->record.type)
+        return take_record_token(c, e);
     if (profile_check(&j->leaf, c->o->config, &j->request, e) < 0)
         return -1;
     return take_token(c, e);
@@ -217,6 +238,8 @@ static int pass_clock(struct corridor *c, struct job *j, struct err *e)
 {
     if (clock_guard_now(&c->clock, &j->now, e) < 0)
         return -1;
+    if (j->record.type)
+        return 0;
     return profile_validity(&j->leaf, j->now, c->o->issuing->not_after, e);
 }
 
@@ -235,6 +258,8 @@ static void warn_issuer_ending(struct corridor *c)
 
 static int pass_entry(struct corridor *c, struct job *j, struct err *e)
 {
+    if (j->record.type)
+        return record_entry(j, e);
     const struct ca_issue *m = &j->request;
     const struct tlog_ext_info info = {.attestor = m->attestor,
                                        .evidence = m->evidence,
@@ -282,6 +307,8 @@ static int append(struct corridor *c, struct err *e)
 static int build(struct corridor *c, size_t k, struct err *e)
 {
     struct job *j = c->batch[k];
+    if (j->record.type)
+        return 0;
     buf_reset(&c->proof);
     tlog_batch_proof(c->o->log, k, (struct bytes){j->log_ext.p, j->log_ext.len}, &c->proof);
     j->tbs = tbs_build(j->tbs_array, sizeof j->tbs_array, &j->parts,
@@ -366,6 +393,24 @@ static int work(void *arg, unsigned worker, struct job *j, struct err *e)
 
 /* --- the corridor -------------------------------------------------------------------------------------------- */
 
+/* Records are done; what stays in the batch becomes certificates. */
+static void answer_records(struct corridor *c)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        struct job *j = c->batch[i];
+        if (!j->record.type) {
+            c->batch[kept++] = j;
+            continue;
+        }
+        ca_recorded_write(&c->answer, j->id, j->index);
+        caller_answer(j->caller, &c->answer);
+        caller_let_go(j->caller);
+        crew_return(c->crew, j);
+    }
+    c->n = kept;
+}
+
 /* Takes the batch through steps 3 to 7. On failure what is left in c->batch was not submitted. */
 static int walk(struct corridor *c, struct err *e)
 {
@@ -382,6 +427,7 @@ static int walk(struct corridor *c, struct err *e)
         if (build(c, k, e) < 0 || STEP("issue-tbs") < 0)
             return -1;
     }
+    answer_records(c);
     crew_submit(c->crew, c->batch, c->n); /* to 8 and 9 */
     c->n = 0;
     return 0;
@@ -426,13 +472,29 @@ static int open_stations(struct corridor *c, struct err *e)
     return digest_init(&c->digest, e);
 }
 
+/* The time below which nothing is issued: the newest entry's, or, where the operator says that the
+ * clock ran ahead when that was made, the present. */
+static void clock_floor(struct corridor *c)
+{
+    char now[21], newest[21];
+    bool record;
+    int64_t newest_entry = tlog_newest_time(c->o->log, &record);
+    /* A certificate's entry says not_before; it was made that much later. */
+    c->clock.last = newest_entry && !record ? newest_entry + PROFILE_BACKDATE : newest_entry;
+    if (!c->o->accept_clock_back || c->clock.last <= c->started)
+        return;
+    clock_rfc3339(now, c->started);
+    clock_rfc3339(newest, c->clock.last);
+    log_warn("the clock is behind the log's newest entry, and accepted by the operator", "clock", now,
+             "newest_entry", newest, NULL);
+    c->clock.last = c->started;
+}
+
 static int open_corridor(struct corridor *c, struct err *e)
 {
     const struct issue_options *o = c->o;
-    int64_t newest = tlog_newest_time(o->log);
     c->started = clock_wall();
-    /* The newest entry says not_before; it was made that much later. */
-    c->clock.last = newest ? newest + PROFILE_BACKDATE : 0;
+    clock_floor(c);
     c->rate.at = clock_mono_us();
     c->rate.tokens = o->config->ca.rate;
     c->lint = (struct lint_policy){.config = o->config,

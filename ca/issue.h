@@ -15,6 +15,7 @@ struct issue_options { /* nothing owned; all outlives issue_run */
     struct bytes vkey; /* text of the log's verifier key */
     int listen_fd, stop_fd; /* stop_fd: readable when it is time to drain */
     uid_t peer_uid;
+    bool accept_clock_back; /* the operator says that the present clock is right (signer.h) */
 };
 /* Until stop_fd is readable: then answers what was received, and returns 0. -1: a final error; the
  * process must end (start-up is recovery). */

@@ -3,6 +3,7 @@
 #define CA_JOB_H
 #include "ca/door.h"
 #include "ca/tbs.h"
+#include "tlog/record.h"
 
 #define JOB_EXTENSIONS_MAX 8192
 #define JOB_BODY_MAX 9216
@@ -12,6 +13,7 @@ struct job {
     struct caller *caller; /* held */
     uint64_t id;
     struct ca_issue request; /* views into frame */
+    struct tlog_record_info record; /* views into frame; type 0: a certificate is asked for */
     struct profile_leaf leaf;
     struct tbs_parts parts;
     struct buf log_ext;    /* extension list of the log entry; memory kept from job to job */

@@ -147,6 +147,39 @@ int ca_refused_parse(struct err *why, struct bytes body, struct err *e)
     return 0;
 }
 
+/* --- CA_RECORD and CA_RECORDED ----------------------------------------------------------------- */
+
+void ca_record_write(struct buf *b, uint64_t id, const struct ca_record *m)
+{
+    ipc_frame_begin(b, CA_RECORD, id);
+    buf_u16(b, m->type);
+    buf_vec16(b, m->body.p, m->body.len);
+    if (m->body.len == 0 || m->body.len > CA_RECORD_MAX)
+        b->failed = true;
+}
+
+int ca_record_parse(struct ca_record *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    memset(m, 0, sizeof *m);
+    cur_u16(&c, &m->type);
+    cur_vec16(&c, &m->body);
+    return cur_done(&c) && m->body.len > 0 && m->body.len <= CA_RECORD_MAX ? 0 : malformed(e, "record", "a field");
+}
+
+void ca_recorded_write(struct buf *b, uint64_t id, uint64_t index)
+{
+    ipc_frame_begin(b, CA_RECORDED, id);
+    buf_u64(b, index);
+}
+
+int ca_recorded_parse(uint64_t *index, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    cur_u64(&c, index);
+    return cur_done(&c) ? 0 : malformed(e, "recorded answer", "the index");
+}
+
 /* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
 
 static bool info_bounded(const struct ca_info *m)

@@ -4,6 +4,8 @@
  *   type            body
  *   CA_ISSUE        request below                      → CA_ISSUED or CA_REFUSED
  *   CA_INFO         empty                              → CA_INFO_REPLY
+ *   CA_RECORD       u16 type ‖ vec16 body of the entry      → CA_RECORDED or CA_REFUSED
+ *   CA_RECORDED     u64 index
  *   CA_REFUSED      u8 err_code ‖ vec8 rule ‖ vec16 message
  *
  * Parsed structs hold views into the frame; written ones borrow from the caller.
@@ -12,7 +14,7 @@
 #define CA_MSG_H
 #include "base/ipc.h"
 
-enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY };
+enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY, CA_RECORD, CA_RECORDED };
 enum ca_profile_id {
     CA_PROFILE_WORKLOAD = 1, /* X509-SVID of a registered workload or agent */
     CA_PROFILE_SERVER = 2    /* this authority's own TLS server: spiffe://td/mayfly/server */
@@ -21,6 +23,7 @@ enum ca_profile_id {
 #define CA_SPKI_MAX 600
 #define CA_ENTRY_ID_MAX 64
 #define CA_CERT_MAX 12288
+#define CA_RECORD_MAX 8192 /* of a record's body */
 
 struct ca_issue {
     uint8_t profile;
@@ -42,6 +45,10 @@ struct ca_issued {
     int64_t not_before, not_after;
     struct bytes cert;            /* DER */
 };
+struct ca_record { /* tlog/record.h; the signer sets its time */
+    uint16_t type;
+    struct bytes body;
+};
 struct ca_info {
     struct bytes root, issuing;   /* DER certificates */
     struct bytes vkey;            /* text of the log's verifier key */
@@ -55,6 +62,10 @@ void ca_issued_write(struct buf *b, uint64_t id, const struct ca_issued *m);
 int ca_issued_parse(struct ca_issued *m, struct bytes body, struct err *e);
 void ca_refused_write(struct buf *b, uint64_t id, const struct err *why);
 int ca_refused_parse(struct err *why, struct bytes body, struct err *e); /* fills *why */
+void ca_record_write(struct buf *b, uint64_t id, const struct ca_record *m);
+int ca_record_parse(struct ca_record *m, struct bytes body, struct err *e);
+void ca_recorded_write(struct buf *b, uint64_t id, uint64_t index);
+int ca_recorded_parse(uint64_t *index, struct bytes body, struct err *e);
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m);
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e);
 

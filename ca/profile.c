@@ -1,6 +1,5 @@
 #include "ca/profile.h"
-#include "base/der.h"
-#include "base/oid.h"
+#include "base/key_spki.h"
 #include "base/spiffe.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -8,92 +7,26 @@
 
 #define RESERVED_PATH "/mayfly"
 #define SERVER_PATH "/mayfly/server"
-#define RSA_BITS_MIN 2048
-#define RSA_BITS_MAX 4096
-#define RSA_EXPONENT_MIN 65537u
-#define RSA_EXPONENT_MAX (UINT64_C(1) << 32)
 
-/* --- the key -------------------------------------------------------------------------------------
- * The form only: algorithm, curve, point length and format, modulus and exponent sizes. That the
- * point lies on its curve was checked when the frontend verified the CSR's signature; a frontend
- * that lies about it gets a certificate for a key that nobody can use. */
+_Static_assert(CONFIG_NAMES_MAX <= CA_DNS_MAX, "one certificate takes all `names`");
 
-static int check_rsa(struct bytes bits, struct err *e)
+/* --- the key ------------------------------------------------------------------------------------- */
+
+/* As strict as where the CSR's signature was verified (base/key_spki), but for one thing: whether the
+ * point lies on its curve. A frontend that lies about that gets a certificate for a key that nobody
+ * can use. */
+static int check_spki(struct profile_leaf *leaf, struct bytes der, struct err *e)
 {
-    struct cur c = cur_of(bits.p, bits.len), in;
-    struct bytes n;
-    uint64_t exponent;
-    if (der_enter(&c, DER_SEQUENCE, &in) < 0 || !cur_done(&c) || der_uint(&in, &n) < 0 ||
-        der_u64(&in, &exponent) < 0 || !cur_done(&in) || n.len == 0)
-        return err_set(e, ERR_BAD_KEY, "key-type", "the RSA key is not RFC 8017's RSAPublicKey");
-    size_t size = n.len * 8;
-    for (uint8_t top = n.p[0]; !(top & 0x80) && size > 0; top = (uint8_t)(top << 1))
-        size--;
-    if (size < RSA_BITS_MIN || size > RSA_BITS_MAX || !(n.p[n.len - 1] & 1))
-        return err_set(e, ERR_BAD_KEY, "key-size",
-                       "RSA modulus of %zu bits; an odd one of %d to %d bits is accepted", size,
-                       RSA_BITS_MIN, RSA_BITS_MAX);
-    if (exponent < RSA_EXPONENT_MIN || exponent > RSA_EXPONENT_MAX || !(exponent & 1))
-        return err_set(e, ERR_BAD_KEY, "key-size",
-                       "RSA public exponent must be odd, from 65537 to 2^32");
+    struct spki s;
+    if (spki_read(&s, der.p, der.len, e) < 0)
+        return -1;
+    leaf->spki = der;
+    leaf->spki_algorithm = s.algorithm;
+    leaf->spki_bits = s.bits;
     return 0;
-}
-
-static int check_ec(struct bytes curve, struct bytes bits, struct err *e)
-{
-    size_t width = bytes_eq(curve, OID_P256, OID_LEN(OID_P256))   ? 32
-                   : bytes_eq(curve, OID_P384, OID_LEN(OID_P384)) ? 48
-                                                                  : 0;
-    if (width == 0)
-        return err_set(e, ERR_BAD_KEY, "key-type", "the curve is neither P-256 nor P-384");
-    if (bits.len != 1 + 2 * width || bits.p[0] != 0x04)
-        return err_set(e, ERR_BAD_KEY, "key-point",
-                       "the point is not an uncompressed one of its curve (SEC 1, section 2.3.3)");
-    return 0;
-}
-
-static int check_spki(struct profile_leaf *leaf, struct bytes spki, struct err *e)
-{
-    struct cur c = cur_of(spki.p, spki.len), in, alg;
-    struct bytes oid, param, body;
-    uint8_t tag;
-    leaf->spki = spki;
-    if (der_enter(&c, DER_SEQUENCE, &in) < 0 || !cur_done(&c) ||
-        der_any(&in, &tag, &body, &leaf->spki_algorithm) < 0 || tag != DER_SEQUENCE ||
-        der_bits(&in, &leaf->spki_bits) < 0 || !cur_done(&in))
-        return err_set(e, ERR_BAD_KEY, "key-type",
-                       "the key is not a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7)");
-    alg = cur_of(body.p, body.len);
-    der_get(&alg, DER_OID, &oid);
-    if (bytes_eq(oid, OID_ED25519, OID_LEN(OID_ED25519)) && cur_done(&alg)) {
-        if (leaf->spki_bits.len != 32)
-            return err_set(e, ERR_BAD_KEY, "key-size", "an Ed25519 key has 32 bytes (RFC 8410)");
-        return 0;
-    }
-    if (bytes_eq(oid, OID_EC_PUBLIC_KEY, OID_LEN(OID_EC_PUBLIC_KEY)) &&
-        der_get(&alg, DER_OID, &param) == 0 && cur_done(&alg))
-        return check_ec(param, leaf->spki_bits, e);
-    if (bytes_eq(oid, OID_RSA, OID_LEN(OID_RSA)) && der_get(&alg, DER_NULL, &param) == 0 &&
-        param.len == 0 && cur_done(&alg))
-        return check_rsa(leaf->spki_bits, e);
-    return err_set(e, ERR_BAD_KEY, "key-type",
-                   "the key is none of P-256, P-384, RSA and Ed25519, or its parameters are wrong");
 }
 
 /* --- the names ----------------------------------------------------------------------------------- */
-
-/* An address written where a DNS name belongs: "10.0.0.1", or anything whose last label is all
- * digits and so would be read as one. */
-static bool looks_like_address(struct bytes name)
-{
-    size_t i = name.len;
-    while (i > 0 && name.p[i - 1] != '.')
-        i--;
-    for (; i < name.len; i++)
-        if (name.p[i] < '0' || name.p[i] > '9')
-            return false;
-    return true;
-}
 
 static bool is_within(struct bytes name, const char *zone)
 {
@@ -108,9 +41,6 @@ static int check_workload_dns(struct bytes name, const struct config *policy, st
 {
     if (dns_name_check((const char *)name.p, name.len, e) < 0)
         return -1;
-    if (looks_like_address(name))
-        return err_set(e, ERR_DENIED, "dns-name", "\"%.*s\" is an address; a workload has names only",
-                       (int)name.len, (const char *)name.p);
     for (size_t i = 0; i < policy->ca.permitted_dns_count; i++)
         if (is_within(name, policy->ca.permitted_dns[i]))
             return 0;

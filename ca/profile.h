@@ -6,7 +6,7 @@
  * Both:     lifetime 1..ca.max_lifetime, a key of an accepted kind.
  *
  * Rules: "profile", "spiffe-id", "trust-domain", "reserved", "lifetime", "dns-name",
- * "dns-permitted", "key-type", "key-size", "key-point", "log-fields", "issuer-lifetime".
+ * "dns-permitted", "key-type", "key-size", "key-point", "key-weak", "log-fields", "issuer-lifetime".
  */
 #ifndef CA_PROFILE_H
 #define CA_PROFILE_H

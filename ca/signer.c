@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -22,6 +23,8 @@
 
 #define PIN_MAX 256
 #define PROGRESS_MS 5000
+
+_Static_assert(CONFIG_TOKEN_THREADS_MAX + 1 <= HSM_SESSIONS_MAX, "every configuration can be served");
 
 struct signer {
     const struct signer_options *o;
@@ -59,12 +62,26 @@ int signer_read_pin(const struct config *c, struct secret *pin, struct err *e)
         return secret_read_file(pin, c->token.pin_file, PIN_MAX, e);
     if (c->token.pin_credential)
         return read_credential(c->token.pin_credential, pin, e);
-    if (c->token.pin_fd >= 0) {
-        /* A process that was started again finds the descriptor where the one before left it. */
-        lseek(c->token.pin_fd, 0, SEEK_SET);
+    if (c->token.pin_fd >= 0)
         return secret_read_fd(pin, c->token.pin_fd, PIN_MAX, e);
-    }
     return err_set(e, ERR_CONFIG, "pin", "token.pin names no file, credential or descriptor");
+}
+
+/* A process that was started again finds the descriptor where the one before left it; and with what
+ * cannot be read again no restart would do. The parent keeps its own for the next start, so here it
+ * is closed behind the one reading. */
+static int read_own_pin(struct signer *s, struct err *e)
+{
+    int fd = s->config->token.pin_fd;
+    if (fd >= 0 && lseek(fd, 0, SEEK_SET) < 0)
+        return err_set(e, ERR_CONFIG, "pin-fd",
+                       "token.pin: descriptor %d cannot be read twice (%s), as a restart of the signer "
+                       "must: pass a regular file or a memfd",
+                       fd, strerror(errno));
+    int r = signer_read_pin(s->config, &s->pin, e);
+    if (fd >= 0)
+        close(fd);
+    return r;
 }
 
 /* --- confinement ---------------------------------------------------------------------------------------- */
@@ -92,14 +109,10 @@ static int softhsm_tokens(const char *conf, char dst[4096], struct err *e)
     return 0;
 }
 
-/* The folder that holds the PKCS#11 module, from the URI's module-path or the configuration. */
+/* The folder that holds the PKCS#11 module. */
 static void module_folder(const struct config *c, char dst[4096])
 {
-    const char *in_uri = strstr(c->token.uri, "module-path=");
-    if (in_uri)
-        snprintf(dst, 4096, "%.*s", (int)strcspn(in_uri + 12, "&;"), in_uri + 12);
-    else
-        snprintf(dst, 4096, "%s", c->token.module ? c->token.module : "/usr/lib/");
+    snprintf(dst, 4096, "%s", c->token.module);
     char *slash = strrchr(dst, '/');
     if (slash && slash != dst)
         *slash = 0;
@@ -112,6 +125,11 @@ static int confine(const struct config *c, struct err *e)
     const char *conf = c->token.softhsm_conf;
     if (conf && softhsm_tokens(conf, tokens, e) < 0)
         return -1;
+    const char *open_by = conf ? config_frontend_reads(c, tokens) : NULL;
+    if (open_by)
+        return err_set(e, ERR_CONFIG, "config-reach",
+                       "the token's folder %s (from %s) lies where the frontend may read, by %s: keep them apart",
+                       tokens, conf, open_by);
     module_folder(c, module);
     const struct sandbox_path paths[] = {
         {c->log.dir, true, true},    {c->ca.dir, false, true},
@@ -146,10 +164,11 @@ static int become(const struct signer_options *o, struct err *e)
 {
     if (o->uid == (uid_t)-1)
         return 0;
+    pid_t parent = getppid();
     if (sandbox_drop(o->uid, o->gid, e) < 0)
         return -1;
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0); /* a change of user clears it */
-    return 0;
+    return getppid() == parent ? 0 : err_set(e, ERR_UNAVAILABLE, "parent-gone", "the parent died");
 }
 
 /* Best kept is a PIN that only the first user can read: then the second, who meets the requests,
@@ -166,7 +185,7 @@ static int enter(struct signer *s, struct err *e)
 {
     bool own = pin_is_own(s->o);
     if (take_signals(s, e) < 0 || (own && become(s->o, e) < 0) ||
-        signer_read_pin(s->config, &s->pin, e) < 0 || (!own && become(s->o, e) < 0))
+        read_own_pin(s, e) < 0 || (!own && become(s->o, e) < 0))
         return -1;
     /* Landlock holds for threads made from here on: before the module and the log make theirs. */
     return confine(s->config, e);
@@ -221,6 +240,11 @@ static int load_certs(struct signer *s, struct err *e)
                        "issuing.pem binds this authority to another log than %s with the key %s in "
                        "the token: check log.origin and token.uri",
                        s->vkey.name, hsm_key_label[HSM_KEY_LOG]);
+    /* Serial numbers would name entries of a log that is not this one. */
+    if (s->issuing.serial >> 48 != s->config->log.number)
+        return err_set(e, ERR_CONFIG, "log-number",
+                       "log.number is %u, but issuing.pem was made with %u: it never changes after init",
+                       s->config->log.number, (unsigned)(s->issuing.serial >> 48));
     return 0;
 }
 
@@ -278,8 +302,11 @@ static int serve(struct signer *s, struct err *e)
                                     .vkey = {s->vkey_text.p, s->vkey_text.len},
                                     .listen_fd = s->o->listen_fd,
                                     .stop_fd = s->stop_fd,
-                                    .peer_uid = s->o->peer_uid};
+                                    .peer_uid = s->o->peer_uid,
+                                    .accept_clock_back = s->o->accept_clock_back};
     say_ready(s);
+    if (s->o->ready_fd > 0)
+        eventfd_write(s->o->ready_fd, 1);
     return issue_run(&o, e);
 }
 

@@ -8,14 +8,16 @@
 /* Runs until SIGTERM (drains: answers what was accepted, publishes the log, returns 0) or a fatal
  * error (-1 with e: the process exits and the parent starts it again). listen_fd: SEQPACKET
  * listener made by the parent. peer_uid: only this uid (and root) may connect. first_start: full
- * check of the log. The PIN is read, used once and wiped; then the process confines itself. */
+ * check of the log. accept_clock_back: a log whose newest entry lies in the future was written by a
+ * clock that ran ahead; issuance goes on from the present one. The PIN is read, used once and wiped; then the process confines itself. */
 struct signer_options {
     const struct config *config;
     int listen_fd;
+    int ready_fd; /* an eventfd that is written to when it serves; 0: nobody asks */
     uid_t peer_uid;
     uid_t uid; /* to drop to; (uid_t)-1: stay */
     gid_t gid;
-    bool first_start;
+    bool first_start, accept_clock_back;
 };
 int signer_run(const struct signer_options *o, struct err *e);
 /* Reads the PIN as configured: file, systemd credential ($CREDENTIALS_DIRECTORY), descriptor. */

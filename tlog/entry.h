@@ -14,7 +14,15 @@
 #include "tlog/merkle.h"
 
 #define TLOG_ENTRY_MAX 65535
-enum { TLOG_ENTRY_NULL = 0, TLOG_ENTRY_TBS_CERT = 1 };
+enum {
+    TLOG_ENTRY_NULL = 0,
+    TLOG_ENTRY_TBS_CERT = 1,
+    /* tlog/record.h, private range */
+    TLOG_ENTRY_REVOCATION = 0xff01,
+    TLOG_ENTRY_REFUSAL = 0xff02,
+    TLOG_ENTRY_CHANGE = 0xff03,
+    TLOG_ENTRY_AUTHORITY = 0xff04
+};
 enum { /* extension types, private range */
     TLOG_EXT_ATTESTOR = 0xff01,  /* UTF-8 evidence kind, e.g. "join_token" */
     TLOG_EXT_EVIDENCE = 0xff02,  /* SHA-256(salt ‖ evidence), 32 bytes */
@@ -46,6 +54,7 @@ struct tlog_cert_fields { /* of a tbs_cert_entry body or of a certificate; views
     uint8_t spki_hash[32];
     struct bytes extensions;   /* contents of the Extensions SEQUENCE */
     struct bytes serial;       /* magnitude; empty in a log entry */
+    bool ca;                   /* basicConstraints say so; read of log entries only */
 };
 int tlog_entry_cert_fields(struct tlog_cert_fields *f, struct bytes body, struct err *e);
 

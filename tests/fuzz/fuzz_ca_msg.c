@@ -21,10 +21,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct ca_issue issue;
     struct ca_issued issued;
     struct ca_info info;
+    struct ca_record record;
+    uint64_t index;
     struct buf b;
     int r = -1;
     buf_init(&b, IPC_FRAME_MAX);
-    switch (data[0] % 4) {
+    switch (data[0] % 6) {
     case 0:
         if ((r = ca_issue_parse(&issue, body, &e)) == 0)
             ca_issue_write(&b, 1, &issue);
@@ -36,6 +38,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 2:
         if ((r = ca_refused_parse(&why, body, &e)) == 0)
             ca_refused_write(&b, 1, &why);
+        break;
+    case 4:
+        if ((r = ca_record_parse(&record, body, &e)) == 0)
+            ca_record_write(&b, 1, &record);
+        break;
+    case 5:
+        if ((r = ca_recorded_parse(&index, body, &e)) == 0)
+            ca_recorded_write(&b, 1, index);
         break;
     default:
         if ((r = ca_info_parse(&info, body, &e)) == 0)

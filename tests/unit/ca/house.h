@@ -30,6 +30,7 @@ struct house {
     struct config *config;
     int listen_fd, control;
     pid_t keeper;
+    bool accept_clock_back; /* the keeper's: its last command was 'C' */
 };
 
 static inline const char *softhsm(void)
@@ -133,7 +134,8 @@ static inline void house_build(struct house *h, const char *more)
 static inline int house_serve(struct house *h, struct err *e)
 {
     const struct signer_options o = {.config = h->config, .listen_fd = h->listen_fd,
-                                     .peer_uid = geteuid(), .uid = (uid_t)-1, .first_start = true};
+                                     .peer_uid = geteuid(), .uid = (uid_t)-1, .first_start = true,
+                                     .accept_clock_back = h->accept_clock_back};
     return signer_run(&o, e);
 }
 
@@ -149,7 +151,8 @@ static inline void house_signer(struct house *h)
 
 /* What the parent of the daemon does: a killed signer is started again. In a process of its own,
  * made before this one has threads, since a process with threads must not fork. Commands come as
- * single bytes, and are answered: 'S' starts a signer, 'T' ends it and answers its exit status. */
+ * single bytes, and are answered: 'S' starts a signer, 'C' starts one that accepts a clock that is
+ * behind the log, 'T' ends it and answers its exit status. */
 struct keeper {
     struct house *h;
     pid_t pid; /* 0: none */
@@ -197,7 +200,8 @@ static inline void keeper_run(struct house *h, int control)
             continue;
         if (read(control, &c, 1) != 1)
             break;
-        k.want = c == 'S';
+        k.want = c != 'T';
+        h->accept_clock_back = c == 'C';
         if (k.want && !k.pid)
             keeper_spawn(&k);
         if (!k.want && k.pid) {

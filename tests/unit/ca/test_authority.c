@@ -251,6 +251,56 @@ static void other_certificates(void **state)
     buf_free(&b);
 }
 
+/* One more behind the first is refused, not passed over. */
+static void two_certificates(void **state)
+{
+    struct err e = {0};
+    struct buf one, two;
+    ceremony();
+    buf_init(&one, 65536);
+    buf_init(&two, 65536);
+    assert_ok(file_read(&one, in_house("ca/issuing.pem"), 65536, &e), &e);
+    buf_put(&two, one.p, one.len);
+    buf_put(&two, one.p, one.len);
+    house_file(in_house("ca/issuing.pem"), buf_cstr(&two));
+    refused(house_serve, "ca-cert");
+    buf_free(&one);
+    buf_free(&two);
+}
+
+static int serve_other_number(struct house *h, struct err *e)
+{
+    h->config->log.number++;
+    return house_serve(h, e);
+}
+
+static void other_log_number(void **state)
+{
+    ceremony();
+    refused(serve_other_number, "log-number");
+}
+
+/* A pipe gives its PIN once; the signer's next start would find none. */
+static int serve_pin_of_pipe(struct house *h, struct err *e)
+{
+    int p[2];
+    if (pipe(p) < 0 || write(p[1], HOUSE_PIN, sizeof HOUSE_PIN - 1) < 0)
+        return 0;
+    close(p[1]);
+    free(h->config->token.pin_file);
+    h->config->token.pin_file = NULL;
+    h->config->token.pin_fd = p[0];
+    return house_serve(h, e);
+}
+
+static void pin_of_pipe(void **state)
+{
+    struct err e = {0};
+    assert_int_equal(house_child(&house, serve_pin_of_pipe, &e), -1);
+    assert_int_equal(e.code, ERR_CONFIG);
+    assert_string_equal(e.rule, "pin-fd");
+}
+
 static void before_the_ceremony(void **state)
 {
     refused(house_serve, "hsm-key-missing");
@@ -282,7 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(made),  T(never_twice),        T(cut_short), T(wrong_pin), T(other_certificates),
-        T(before_the_ceremony), T(declined),
+        T(before_the_ceremony), T(declined), T(two_certificates), T(other_log_number), T(pin_of_pipe),
     };
     if (need_softhsm())
         return 77;

@@ -302,6 +302,66 @@ static void silent_signer(void **state)
     end(c, l, fd);
 }
 
+static void *answer_all(void *arg)
+{
+    struct ca_issue m;
+    int fd = *(int *)arg;
+    for (uint64_t id; (id = signer_next(fd, &m)) != 0;)
+        signer_issue(fd, id, 1);
+    return NULL;
+}
+
+/* A signer that is away while the parent keeps its listener: connections are taken, nothing is ever
+ * read. What expired still fills the socket, so round upon round meets a full queue. */
+static void outage_blocks_nobody(void **state)
+{
+    enum { ROUNDS = 8, EACH = 200 };
+    struct ca_snapshot s;
+    pthread_t signer;
+    int l = signer_listen();
+    alarm(120); /* without the mend this hangs for ever */
+    struct ca_client *c = begin(20);
+    for (unsigned r = 1; r <= ROUNDS; r++) {
+        for (int i = 0; i < EACH; i++)
+            ask(c);
+        wait_for(r * EACH);
+        ca_client_snapshot(c, &s);
+        assert_false(s.ready);
+    }
+    assert_int_equal(result.good, 0);
+    assert_string_equal(result.e.rule, "signer-away");
+    /* The next signer takes the connection over, stale requests first; then service goes on. */
+    int fd = signer_accept(l);
+    unsigned asked = ROUNDS * EACH;
+    assert_int_equal(pthread_create(&signer, NULL, answer_all, &fd), 0);
+    while (result.good == 0) {
+        ask(c);
+        wait_for(++asked);
+    }
+    ca_client_free(c);
+    pthread_join(signer, NULL);
+    alarm(0);
+    end(NULL, l, fd);
+    assert_int_equal(result.calls, asked);
+}
+
+/* The same, given up while requests wait behind the full queue. */
+static void outage_ends_with_free(void **state)
+{
+    int l = signer_listen();
+    alarm(120);
+    struct ca_client *c = begin(20);
+    for (unsigned r = 1; r <= 4; r++) {
+        for (int i = 0; i < 200; i++)
+            ask(c);
+        if (r < 4)
+            wait_for(r * 200);
+    }
+    end(c, l, -1);
+    alarm(0);
+    assert_int_equal(result.calls, 800);
+}
+
 static void queue_is_bounded(void **state)
 {
     struct err e = {0};
@@ -380,7 +440,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),          cmocka_unit_test(sent_again),
         cmocka_unit_test(nonsense_ends_the_connection), cmocka_unit_test(deadline),
-        cmocka_unit_test(silent_signer),    cmocka_unit_test(queue_is_bounded),
+        cmocka_unit_test(silent_signer),    cmocka_unit_test(outage_blocks_nobody),
+        cmocka_unit_test(outage_ends_with_free),
+        cmocka_unit_test(queue_is_bounded),
         cmocka_unit_test(bad_request),      cmocka_unit_test(free_answers_all),
         cmocka_unit_test(snapshot),
     };

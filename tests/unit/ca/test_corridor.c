@@ -401,6 +401,34 @@ static void clock_back(void **state)
     key_free(k);
 }
 
+/* A clock that was ahead, and is right again: the operator says so once, and it holds. */
+static void clock_was_ahead(void **state)
+{
+    struct key *k = test_key(KEY_P256);
+    struct ca_issue m = test_request(k);
+    static struct answer a;
+    house_file(house.offset, "90000\n");
+    ask(&a, &m);
+    assert_true(a.len > 0);
+    int64_t ahead = a.not_before;
+    house_file(house.offset, "200\n");
+    assert_int_equal(house_stop(&house), 0);
+    house_start(&house);
+    ask(&a, &m);
+    assert_string_equal(a.e.rule, "clock-back");
+    assert_non_null(strstr(a.e.msg, "--accept-clock-back"));
+    assert_int_equal(house_stop(&house), 0);
+    house_tell(&house, 'C');
+    ask(&a, &m);
+    assert_true(a.len > 0);
+    assert_true(a.not_before < ahead - 80000);
+    assert_int_equal(house_stop(&house), 0);
+    house_start(&house); /* without it: what was issued since says the time */
+    ask(&a, &m);
+    assert_true(a.len > 0);
+    key_free(k);
+}
+
 /* Beyond the issuing certificate's end nothing is signed. */
 static void issuer_ends(void **state)
 {
@@ -524,7 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(many), T(refusals), T(long_names), cmocka_unit_test_setup_teardown(rate, setup_rate, teardown),
-        T(clock_back), T(issuer_ends), T(strangers), T(deaf_caller), T(kills),
+        T(clock_back), T(clock_was_ahead), T(issuer_ends), T(strangers), T(deaf_caller), T(kills),
     };
     if (need_softhsm())
         return 77;

@@ -2,6 +2,7 @@
 #include "base/oid.h"
 #include "ca/profile.h"
 #include "unit/ca/request.h"
+#include <openssl/bn.h>
 
 static struct config policy;
 static struct key *p256, *p384, *rsa, *ed;
@@ -85,14 +86,10 @@ static void keys(void **state)
     refused(&m, "key-type");
 }
 
-/* SPKI of an RSA key with this modulus length and these last and exponent values. */
-static struct bytes rsa_spki(uint8_t *array, size_t cap, size_t bits, uint8_t last, uint64_t exponent)
+static struct bytes rsa_spki_of(uint8_t *array, size_t cap, const uint8_t *n, size_t len,
+                                uint64_t exponent)
 {
-    uint8_t n[640] = {0};
     struct derw w;
-    n[0] = (uint8_t)(0x80 >> ((8 - bits % 8) % 8));
-    size_t len = (bits + 7) / 8;
-    n[len - 1] |= last;
     derw_init(&w, array, cap);
     derw_u64(&w, exponent);
     derw_uint(&w, n, len);
@@ -105,6 +102,43 @@ static struct bytes rsa_spki(uint8_t *array, size_t cap, size_t bits, uint8_t la
     derw_wrap(&w, DER_SEQUENCE, m);
     derw_wrap(&w, DER_SEQUENCE, 0);
     return derw_bytes(&w);
+}
+
+/* SPKI of an RSA key with this modulus length and these last and exponent values. */
+static struct bytes rsa_spki(uint8_t *array, size_t cap, size_t bits, uint8_t last, uint64_t exponent)
+{
+    uint8_t n[640] = {0};
+    n[0] = (uint8_t)(0x80 >> ((8 - bits % 8) % 8));
+    size_t len = (bits + 7) / 8;
+    n[len - 1] |= last;
+    return rsa_spki_of(array, cap, n, len, exponent);
+}
+
+/* What the frontend refuses as weak is refused here too, should the frontend be taken. */
+static void weak_keys(void **state)
+{
+    uint8_t array[1024], n[300];
+    struct ca_issue m = test_request(ed);
+    assert_int_equal(m.spki.len, 44);
+    memcpy(array, m.spki.p, 44);
+    m.spki.p = array;
+    passes(&m);
+    memset(array + 12, 0, 32); /* a point of small order */
+    refused(&m, "key-point");
+
+    /* A power of 65537 is one modulo every prime: the mark of the flawed generator. */
+    BIGNUM *x = BN_new(), *k = BN_new(), *power = BN_new();
+    BN_CTX *ctx = BN_CTX_new();
+    BN_set_word(x, 65537);
+    BN_set_word(k, 140); /* 281 bytes */
+    assert_int_equal(BN_exp(power, x, k, ctx), 1);
+    int len = BN_bn2bin(power, n);
+    m.spki = rsa_spki_of(array, sizeof array, n, (size_t)len, 65537);
+    refused(&m, "key-weak");
+    BN_free(x);
+    BN_free(k);
+    BN_free(power);
+    BN_CTX_free(ctx);
 }
 
 static void rsa_sizes(void **state)
@@ -270,7 +304,7 @@ static void log_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(workload),  cmocka_unit_test(keys),      cmocka_unit_test(rsa_sizes),
+        cmocka_unit_test(workload),  cmocka_unit_test(keys),      cmocka_unit_test(rsa_sizes), cmocka_unit_test(weak_keys),
         cmocka_unit_test(spiffe_ids), cmocka_unit_test(dns_names), cmocka_unit_test(lifetimes),
         cmocka_unit_test(server),    cmocka_unit_test(log_fields),
     };
