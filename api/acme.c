@@ -83,6 +83,8 @@ int acme_authenticate(struct request *r, struct err *e)
         return -1;
     if (jws_verify(&r->jws, r->session ? ra_session_key(r->session) : r->jws.jwk, e) < 0)
         return -1;
+    if (r->session)
+        ra_session_touch(r->session); /* by its owner: who only knows its URL keeps no account alive */
     if (r->session && ra_session_deactivated(r->session))
         return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account is deactivated (RFC 8555 §7.3.6)");
     return 0;
@@ -141,7 +143,9 @@ void acme_issuer(struct request *r)
 
 static void account_answer(struct request *r, const struct ra_session *s, bool created)
 {
-    buf_fmt(&r->out, "{\"status\":\"%s\"}", ra_session_deactivated(s) ? "deactivated" : "valid");
+    buf_fmt(&r->out, "{\"status\":\"%s\",\"orders\":\"", ra_session_deactivated(s) ? "deactivated" : "valid");
+    url_write(&r->out, r, "/acme/orders/", ra_session_id(s));
+    buf_str(&r->out, "\"}");
     url_write(&r->location, r, "/acme/account/", ra_session_id(s));
     request_json(r, created ? 201 : 200);
 }

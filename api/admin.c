@@ -3,29 +3,18 @@
 #include "api/internal.h"
 #include "base/ipc.h"
 #include "base/log.h"
+#include "base/spiffe.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define LIST_MAX 1000
+#define LIST_BYTES (512u << 10) /* a page ends with the entry that comes to so many */
 
 /* --- who may --------------------------------------------------------------------------------------- */
 
-/* SO_PEERGROUPS (Linux 4.13): the peer's supplementary groups, as of its connect. */
-static bool peer_in_group(int fd, gid_t group)
-{
-    gid_t groups[1024];
-    socklen_t len = sizeof groups;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
-        return false;
-    for (size_t i = 0; i < len / sizeof *groups; i++)
-        if (groups[i] == group)
-            return true;
-    return false;
-}
-
-static int peer_check(const struct request *r, struct err *e)
+static int peer_check(const struct request *r, struct api_conn *conn, struct err *e)
 {
     const union MHD_ConnectionInfo *i = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     uid_t uid;
@@ -35,20 +24,21 @@ static int peer_check(const struct request *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "admin-peer", "the peer of an admin connection is unknown");
     if (ipc_peer(i->connect_fd, &uid, &gid, &pid, e) < 0)
         return -1;
-    if (uid == 0 || uid == geteuid() || uid == r->server->admin_uid || gid == getegid() ||
-        peer_in_group(i->connect_fd, getegid()))
+    snprintf(conn->actor, sizeof conn->actor, "uid:%u", (unsigned)uid);
+    if (uid == 0 || uid == r->server->admin_uid)
         return 0;
     log_warn("administration refused", "uid", log_num(uid), "pid", log_num(pid), NULL);
     return err_set(e, ERR_UNAUTHORIZED, "admin-peer",
-                   "user %u may not administer this authority: be root, its own user, or a member of group %u",
-                   (unsigned)uid, (unsigned)getegid());
+                   "user %u may not administer this authority: be root, or user %u, who runs it", (unsigned)uid,
+                   (unsigned)r->server->admin_uid);
 }
 
 int admin_authorize(struct request *r, struct api_conn *conn, struct err *e)
 {
-    if (!conn->admin_ok && peer_check(r, e) < 0)
+    if (!conn->admin_ok && peer_check(r, conn, e) < 0)
         return -1; /* checked again with the next request: nobody is kept out by a passing failure */
     conn->admin_ok = true;
+    r->actor = conn->actor;
     return 0;
 }
 
@@ -61,10 +51,7 @@ static void entry_settle(struct request *r, const struct ra_entry *x, const stru
     if (e) {
         request_fail(r, e);
     } else {
-        if (x)
-            admin_entry_write(&r->out, x);
-        else
-            buf_str(&r->out, "{}");
+        admin_entry_write(&r->out, x);
         request_json(r, status);
     }
     request_settle(r);
@@ -80,25 +67,24 @@ static void entry_created(void *arg, const struct ra_entry *x, const struct err 
     entry_settle(arg, x, e, 201);
 }
 
-static void entry_deleted(void *arg, const struct ra_entry *x, const struct err *e)
-{
-    entry_settle(arg, x, e, 200);
-}
-
 struct list {
     struct buf *out;
     size_t n;
+    char last[SPIFFE_ID_MAX + 1];
 };
 
-static void list_each(void *arg, const struct ra_entry *x)
+static bool list_each(void *arg, const struct ra_entry *x)
 {
     struct list *l = arg;
     if (l->n++)
         buf_u8(l->out, ',');
     admin_entry_write(l->out, x);
+    snprintf(l->last, sizeof l->last, "%s", x->spiffe_id);
+    return l->out->len < LIST_BYTES;
 }
 
-/* ?after=SPIFFE-ID&limit=N: a page in order of SPIFFE ID. */
+/* ?after=SPIFFE-ID&limit=N: a page in order of SPIFFE ID. "next": what the next page comes after; not
+ * there when this is the last. */
 static void entries_list(struct request *r)
 {
     const char *after = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "after");
@@ -113,10 +99,19 @@ static void entries_list(struct request *r)
             return;
         }
     }
-    struct list l = {&r->out, 0};
+    struct list l = {.out = &r->out};
+    bool more;
     buf_str(&r->out, "{\"entries\":[");
-    ra_entry_each(r->server->ra, after && *after ? after : NULL, n, list_each, &l);
-    buf_str(&r->out, "]}");
+    if (ra_entry_each(r->server->ra, after && *after ? after : NULL, n, list_each, &l, &more, &e) < 0) {
+        request_fail(r, &e);
+        return;
+    }
+    buf_u8(&r->out, ']');
+    if (more) {
+        buf_str(&r->out, ",\"next\":");
+        jw_str(&r->out, l.last);
+    }
+    buf_u8(&r->out, '}');
     request_json(r, 200);
 }
 
@@ -127,13 +122,15 @@ static void entry_put(struct request *r, const char *id)
     struct err e = {0};
     if (admin_entry_parse(&a, r->body.p, r->body.len, &e) < 0) {
         request_fail(r, &e);
-    } else if (id) {
-        memcpy(a.entry.id, id, RA_ID_LEN + 1);
-        request_ask(r);
-        ra_entry_update(r->server->ra, &a.entry, entry_done, r);
     } else {
+        a.entry.actor = r->actor;
         request_ask(r);
-        ra_entry_create(r->server->ra, &a.entry, entry_created, r);
+        if (id) {
+            memcpy(a.entry.id, id, RA_ID_LEN + 1);
+            ra_entry_update(r->server->ra, &a.entry, entry_done, r);
+        } else {
+            ra_entry_create(r->server->ra, &a.entry, entry_created, r);
+        }
     }
     admin_entry_free(&a);
 }
@@ -158,7 +155,7 @@ void admin_entry(struct request *r)
     } else {
         request_ask(r);
         if (r->method == M_DELETE)
-            ra_entry_delete(r->server->ra, r->arg, entry_deleted, r);
+            ra_entry_delete(r->server->ra, r->arg, r->actor, entry_done, r);
         else
             ra_entry_get(r->server->ra, r->arg, entry_done, r);
     }

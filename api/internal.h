@@ -82,6 +82,7 @@ struct request {
     const char *path, *arg;    /* borrowed from MHD as long as the request lives */
     const struct base *base;   /* that the answer's URLs begin with */
     unsigned method;
+    const char *actor;         /* of an admin request; the connection's */
     bool admin, acme_post, dispatched, queued;
     size_t received;
     struct buf body;
@@ -91,7 +92,10 @@ struct request {
     struct payload_order order;
 
     unsigned status;
-    const char *content_type, *cache; /* literals */
+    const char *content_type, *cache, *encoding, *vary; /* literals; NULL: no such header */
+    const char *etag;                 /* NULL: no such header */
+    bool cors;                        /* any web page may read the answer */
+    bool page;                        /* the web page's: headers that keep others out of it */
     struct buf out, location, up;     /* the last two empty: no such header */
     char allow[48];
     unsigned retry_after;
@@ -116,7 +120,8 @@ struct api_conn { /* MHD's socket context */
     struct tls_generation *generation; /* held until the first request; NULL after */
     struct request *request;           /* owned reference; reused from request to request */
     gnutls_session_t tls;              /* MHD's; NULL: an admin connection */
-    bool admin_ok; /* of an admin connection: its peer may administer */
+    bool admin_ok; /* of an admin connection: its peer may administer, */
+    char actor[24]; /* and is so called in the log: "uid:0" */
 };
 
 void request_ask(struct request *r);
@@ -148,12 +153,16 @@ void acme_new_account(struct request *r);
 void acme_account(struct request *r);
 void acme_new_order(struct request *r);
 void acme_order(struct request *r);
+void acme_orders(struct request *r);
 void acme_finalize(struct request *r);
 void acme_certificate(struct request *r);
 void acme_authz(struct request *r);
 void acme_challenge(struct request *r);
 void public_bundle(struct request *r);
-void public_log(struct request *r);
+void public_log(struct request *r); /* tiles.c */
+bool tiles_accept_gzip(const char *accept);
+void public_ui(struct request *r); /* ui.c */
+void public_ui_bare(struct request *r);
 void public_health(struct request *r);
 void public_ready(struct request *r);
 int admin_authorize(struct request *r, struct api_conn *conn, struct err *e);

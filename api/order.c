@@ -125,6 +125,37 @@ static bool payload_must_be_empty(struct request *r)
     return false;
 }
 
+struct orders {
+    struct request *r;
+    size_t n;
+};
+
+static void orders_each(void *arg, const char *id)
+{
+    struct orders *l = arg;
+    struct buf *b = &l->r->out;
+    buf_str(b, l->n++ ? ",\"" : "\"");
+    url_write(b, l->r, "/acme/order/", id);
+    buf_u8(b, '"');
+}
+
+/* §7.1.2.1: the account's open orders; so few that there is one page. Finished ones go soon anyway. */
+void acme_orders(struct request *r)
+{
+    struct err e = {0};
+    if (!payload_must_be_empty(r))
+        return;
+    if (strcmp(r->arg, ra_session_id(r->session)) != 0) {
+        err_set(&e, ERR_UNAUTHORIZED, "account", "this is not the account that signed");
+        request_fail(r, &e);
+        return;
+    }
+    buf_str(&r->out, "{\"orders\":[");
+    ra_order_each(r->server->ra, r->session, orders_each, &(struct orders){r, 0});
+    buf_str(&r->out, "]}");
+    request_json(r, 200);
+}
+
 void acme_order(struct request *r)
 {
     if (!payload_must_be_empty(r))

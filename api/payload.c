@@ -58,14 +58,10 @@ static int flag_parse(bool *out, const json_t *doc, const char *name, struct err
     return 0;
 }
 
-static int status_parse(bool *deactivate, const json_t *doc, struct err *e)
+static bool is_deactivated(const json_t *doc)
 {
-    const json_t *v = json_object_get(doc, "status");
-    const char *s = json_string_value(v);
-    *deactivate = s && strcmp(s, "deactivated") == 0;
-    if (v && !*deactivate)
-        return err_set(e, ERR_MALFORMED, "payload", "\"status\" can only become \"deactivated\"");
-    return 0;
+    const char *s = json_string_value(json_object_get(doc, "status"));
+    return s && strcmp(s, "deactivated") == 0;
 }
 
 int payload_account_parse(struct payload_account *p, const void *json, size_t len, struct err *e)
@@ -75,27 +71,26 @@ int payload_account_parse(struct payload_account *p, const void *json, size_t le
     if (!doc)
         return -1;
     int rc = flag_parse(&agreed, doc, "termsOfServiceAgreed", e) < 0 ||
-                     flag_parse(&p->only_return_existing, doc, "onlyReturnExisting", e) < 0 ||
-                     status_parse(&p->deactivate, doc, e) < 0 || contact_check(doc, e) < 0
+                     flag_parse(&p->only_return_existing, doc, "onlyReturnExisting", e) < 0 || contact_check(doc, e) < 0
                  ? -1
                  : 0;
+    p->deactivate = is_deactivated(doc); /* another status, as a client that sends all back has it: §7.3.2, ignored */
     json_decref(doc);
     return rc;
 }
 
 int payload_authz_parse(const void *json, size_t len, struct err *e)
 {
-    bool deactivate = false;
     json_t *doc = object_parse(json, len, e);
     if (!doc)
         return -1;
-    int rc = status_parse(&deactivate, doc, e);
+    bool deactivate = is_deactivated(doc);
     json_decref(doc);
-    if (rc == 0 && !deactivate)
+    if (!deactivate)
         return err_set(e, ERR_MALFORMED, "payload",
                        "an authorization is read with an empty payload (POST-as-GET), or given up "
                        "with {\"status\":\"deactivated\"}");
-    return rc;
+    return 0;
 }
 
 /* --- orders (§7.4) --------------------------------------------------------------------------- */
@@ -183,6 +178,7 @@ static int evidence_check(const json_t *v, struct err *e)
 int payload_order_parse(struct payload_order *p, const void *json, size_t len, struct err *e)
 {
     p->doc = object_parse(json, len, e);
+    p->evidence = json_object_get(p->doc, "evidence"); /* first: payload_order_reset wipes it, refused or not */
     if (!p->doc || identifiers_parse(p, e) < 0)
         return -1;
     if (json_object_get(p->doc, "notBefore") || json_object_get(p->doc, "notAfter"))
@@ -190,7 +186,6 @@ int payload_order_parse(struct payload_order *p, const void *json, size_t len, s
                        "notBefore and notAfter are not for the client to choose; leave them out");
     if (json_object_get(p->doc, "csr") && csr_parse(p, e) < 0)
         return -1;
-    p->evidence = json_object_get(p->doc, "evidence");
     if (!p->evidence)
         return 0;
     if (p->csr.len == 0)
@@ -215,6 +210,7 @@ int payload_evidence_parse(struct payload_order *p, const void *json, size_t len
 
 void payload_order_reset(struct payload_order *p)
 {
+    attest_evidence_wipe(p->evidence);
     json_decref(p->doc);
     p->doc = NULL;
     p->evidence = NULL;

@@ -25,7 +25,7 @@ int payload_finalize_parse(struct payload_order *p, const void *json, size_t len
 int payload_evidence_parse(struct payload_order *p, const void *json, size_t len, struct err *e);
 /* An update of an authorization: only {"status":"deactivated"} (§7.5.2). */
 int payload_authz_parse(const void *json, size_t len, struct err *e);
-void payload_order_reset(struct payload_order *p); /* keeps memory */
+void payload_order_reset(struct payload_order *p); /* wipes the evidence; keeps memory */
 void payload_order_free(struct payload_order *p);
 
 #endif

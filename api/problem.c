@@ -43,6 +43,12 @@ static const struct {
     {"contact-invalid", {400, "invalidContact", false, 0}},
 };
 
+/* What a client may not read: the operator's paths and devices. */
+static bool is_hidden(const struct err *e, const struct problem *p)
+{
+    return p->internal || strcmp(e->rule, "store-disk") == 0 || strcmp(e->rule, "store-io") == 0;
+}
+
 struct problem problem_of(const struct err *e)
 {
     struct problem p = by_code[e->code < ERR_CODES ? e->code : ERR_INTERNAL];
@@ -62,7 +68,7 @@ void problem_write(struct buf *out, const struct err *e, bool acme)
     else
         buf_fmt(out, "{\"type\":\"about:blank\",\"title\":\"%s\"", err_code_name(e->code));
     buf_fmt(out, ",\"status\":%u,\"detail\":", p.status);
-    jw_str(out, acme && p.internal
+    jw_str(out, acme && is_hidden(e, &p)
                     ? "something failed inside the authority; its operator finds the reason in its log"
                     : e->msg);
     if (*e->rule) {

@@ -39,11 +39,25 @@ static void buf_recycle(struct buf *b)
         buf_reset(b);
 }
 
+/* A request of ACME may carry evidence, and that a join token: refused or not, no copy of ours stays.
+ * The one in order.doc goes with payload_order_reset. */
+static void evidence_wipe(struct request *r)
+{
+    if (r->body.p)
+        secret_wipe(r->body.p, r->received < r->body.cap ? r->received : r->body.cap);
+    if (r->jws.payload.p)
+        secret_wipe(r->jws.payload.p, r->jws.payload.len);
+    if (r->jws.signing_input)
+        secret_wipe(r->jws.signing_input, r->jws.signing_len);
+}
+
 /* As new, but for its memory. */
 static void request_reset(struct request *r)
 {
     if (r->secret && r->out.p)
         secret_wipe(r->out.p, r->out.len);
+    if (r->acme_post)
+        evidence_wipe(r);
     jws_free(&r->jws);
     ra_session_release(r->session);
     payload_order_reset(&r->order);
@@ -51,7 +65,9 @@ static void request_reset(struct request *r)
         close(r->fd);
     r->session = NULL;
     r->route = NULL;
-    r->path = r->arg = r->content_type = r->cache = NULL;
+    r->path = r->arg = r->content_type = r->cache = r->encoding = r->vary = NULL;
+    r->etag = NULL;
+    r->cors = r->page = false;
     r->admin = r->acme_post = r->dispatched = r->queued = false;
     r->nonce_wanted = r->index_link = r->secret = false;
     r->corked = NULL;
@@ -261,11 +277,26 @@ static void link_header(struct MHD_Response *m, const char *base, const char *pa
     MHD_add_response_header(m, "Link", text);
 }
 
+static void page_headers(struct MHD_Response *m)
+{
+    header(m, "Content-Security-Policy",
+           "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    header(m, "X-Content-Type-Options", "nosniff");
+    header(m, "Referrer-Policy", "no-referrer");
+}
+
 static void headers_write(struct request *r, struct MHD_Response *m)
 {
     char text[NONCE_LEN + 1];
     header(m, "Content-Type", r->content_type);
     header(m, "Cache-Control", r->cache);
+    header(m, "Content-Encoding", r->encoding);
+    header(m, "Vary", r->vary);
+    header(m, "Access-Control-Allow-Origin", r->cors ? "*" : NULL);
+    header(m, "ETag", r->etag);
+    if (r->page)
+        page_headers(m);
     if (r->nonce_wanted) {
         nonce_make(r->server->nonces, text);
         header(m, "Replay-Nonce", text);

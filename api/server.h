@@ -1,20 +1,23 @@
 /* HTTP: turns requests into calls on ra/, and errors into problem documents; decides nothing.
  *
  * Public (TLS, MHD epoll pool): /acme/… (directory, new-nonce, new-account, new-order, order/ID,
- * authz/ID, challenge/ID, finalize/ID, certificate/ID, account/ID), /spiffe/bundle, /log/…,
- * /healthz, /readyz. Admin (Unix socket, peer credentials: root, the daemon's own uid, and members
- * of its group): /admin/v1/entries[/ID], /admin/v1/tokens, /admin/v1/status, as JSON.
+ * authz/ID, challenge/ID, finalize/ID, certificate/ID, account/ID, orders/ID), /spiffe/bundle, /log/…,
+ * /audit/v1/… (when audit.access says so), /healthz, /readyz. Admin (Unix socket, peer credentials: root and admin_uid):
+ * /admin/v1/entries[/ID], /admin/v1/tokens, /admin/v1/status, as JSON,
+ * and /audit/v1/….
  * What waits for ra/ is a suspended connection, not a thread.
  */
 #ifndef API_SERVER_H
 #define API_SERVER_H
 #include "base/config.h"
+#include "audit/service.h"
 #include "ra/ra.h"
 
 struct api_server;
 struct api_options {
     const struct config *config;
     struct ra *ra;
+    struct audit *audit; /* not owned; NULL: no search */
     int listen_fd;  /* bound TCP socket, from the parent; owned by the server from here on */
     int admin_fd;   /* bound Unix stream socket; owned */
     uid_t admin_uid;

@@ -37,15 +37,24 @@ static const struct kind *kind_by_media(const json_t *media)
     return NULL;
 }
 
-static int salted_hash(uint8_t out[32], const uint8_t salt[16], struct bytes evidence, struct err *e)
+/* SHA-256 of the parts, one after the other; zero when it can not be computed. */
+static int hash_parts(uint8_t out[32], const struct bytes *parts, size_t n)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
-              EVP_DigestUpdate(ctx, salt, 16) == 1 &&
-              EVP_DigestUpdate(ctx, evidence.p, evidence.len) == 1 &&
-              EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < n; i++)
+        ok = EVP_DigestUpdate(ctx, parts[i].p, parts[i].len) == 1;
+    ok = ok && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
     EVP_MD_CTX_free(ctx);
-    return ok ? 0 : err_set(e, ERR_INTERNAL, "crypto", "cannot hash the evidence");
+    if (!ok)
+        memset(out, 0, 32);
+    return ok ? 0 : -1;
+}
+
+static int salted_hash(uint8_t out[32], const uint8_t salt[16], struct bytes evidence, struct err *e)
+{
+    const struct bytes parts[] = {{salt, 16}, evidence};
+    return hash_parts(out, parts, 2) == 0 ? 0 : err_set(e, ERR_INTERNAL, "crypto", "cannot hash the evidence");
 }
 
 /* draft-ietf-rats-msg-wrap section 3.1, the JSON record without its optional third element. */
@@ -112,17 +121,17 @@ void attest_result_free(struct attest_result *r)
     memset(r, 0, sizeof *r);
 }
 
-void attest_key_authorization(uint8_t digest[32], const char *token, const char *thumbprint)
+void attest_evidence_wipe(const json_t *cmw)
 {
-    char text[512];
-    size_t a = strlen(token), b = strlen(thumbprint);
-    memset(digest, 0, 32);
-    if (a + b + 1 > sizeof text) /* no token or thumbprint of ours: a digest that binds nothing */
-        return;
-    memcpy(text, token, a);
-    text[a] = '.';
-    memcpy(text + a + 1, thumbprint, b);
-    EVP_Digest(text, a + 1 + b, digest, NULL, EVP_sha256(), NULL);
+    attest_text_wipe(json_array_get(cmw, 1));
+}
+
+int attest_key_authorization(uint8_t digest[32], const char *token, const char *thumbprint)
+{
+    const struct bytes parts[] = {{(const uint8_t *)token, strlen(token)},
+                                  {(const uint8_t *)".", 1},
+                                  {(const uint8_t *)thumbprint, strlen(thumbprint)}};
+    return hash_parts(digest, parts, 3);
 }
 
 /* --- what the kinds share ------------------------------------------------------------------------ */
@@ -166,4 +175,13 @@ long attest_member(const json_t *obj, const char *name, uint8_t *dst, size_t cap
         err_set(e, ERR_BAD_EVIDENCE, "evidence-format",
                 "the evidence's \"%s\" is missing, not base64url, or too long", name);
     return n;
+}
+
+void attest_text_wipe(const json_t *v)
+{
+    char *text = NULL;
+    if (json_is_string(v))
+        memcpy(&text, &(const char *){json_string_value(v)}, sizeof text);
+    if (text)
+        secret_wipe(text, json_string_length(v));
 }

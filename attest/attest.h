@@ -30,7 +30,7 @@ struct attest_result {
     uint8_t evidence_sha256[32];  /* SHA-256(salt ‖ evidence) */
     uint8_t token_hash[32];       /* join_token: SHA-256 of the secret, for ra/ to spend */
     char spiffe_id[2049];         /* x509pop: the ID proven; "" otherwise */
-    int64_t not_after;            /* of the evidence itself; 0: no limit */
+    int64_t not_before, not_after;/* of the evidence itself; 0: no limit */
     char *selectors[ATTEST_SELECTORS_MAX]; /* owned; join_token's come from the token (ra/) */
     size_t selectors_count;
 };
@@ -45,6 +45,8 @@ int attest_verify(struct attest_result *r, const json_t *cmw, const uint8_t dige
                   const struct attest_anchor *anchor, const char *trust_domain, int64_t now,
                   const uint8_t salt[16], struct err *e);
 void attest_result_free(struct attest_result *r);
+/* Overwrites what cmw holds of the evidence, a join token's secret among it, before it is freed. */
+void attest_evidence_wipe(const json_t *cmw);
 
 /* Join token text: "mjt1_" ‖ base64url(32 bytes secret ‖ 32 bytes SHA-256 of the root certificate).
  * Carries the trust anchor, so that an agent needs nothing else. */
@@ -58,7 +60,8 @@ int attest_join_token_collect(struct buf *out, const uint8_t secret[32], const u
 /* chain: DER, leaf first; k: the leaf's private key. */
 int attest_x509pop_collect(struct buf *out, const struct bytes *chain, size_t n, const struct key *k,
                            const uint8_t digest[32], struct err *e);
-/* SHA-256(token ‖ "." ‖ thumbprint) */
-void attest_key_authorization(uint8_t digest[32], const char *token, const char *thumbprint);
+/* SHA-256(token ‖ "." ‖ thumbprint), however long they are. -1: out of memory; digest is then of no
+ * use, and zero. */
+int attest_key_authorization(uint8_t digest[32], const char *token, const char *thumbprint);
 
 #endif

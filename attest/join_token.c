@@ -46,17 +46,6 @@ static int check(struct attest_result *r, const json_t *obj, const uint8_t diges
     return 0;
 }
 
-/* jansson keeps its own copy of the text; it is overwritten before it goes back to the heap. */
-static void wipe_member(json_t *obj, const char *name)
-{
-    const json_t *v = json_object_get(obj, name);
-    char *text = NULL;
-    if (json_is_string(v))
-        memcpy(&text, &(const char *){json_string_value(v)}, sizeof text);
-    if (text)
-        secret_wipe(text, json_string_length(v));
-}
-
 int join_token_verify(struct attest_result *r, const struct attest_input *in, struct err *e)
 {
     uint8_t secret[SECRET_LEN] = {0};
@@ -65,7 +54,7 @@ int join_token_verify(struct attest_result *r, const struct attest_input *in, st
         return -1;
     int rc = check(r, obj, in->digest, secret, e);
     secret_wipe(secret, sizeof secret);
-    wipe_member(obj, "secret");
+    attest_text_wipe(json_object_get(obj, "secret"));
     json_decref(obj);
     return rc;
 }

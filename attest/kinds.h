@@ -23,5 +23,7 @@ int attest_cmw_write(struct buf *out, const char *media, const struct buf *evide
 json_t *attest_object(struct bytes evidence, size_t n, struct err *e);
 /* obj's member as base64url: bytes written, or -1. */
 long attest_member(const json_t *obj, const char *name, uint8_t *dst, size_t cap, struct err *e);
+/* Overwrites v's text when it is a string: jansson keeps a copy of its own. */
+void attest_text_wipe(const json_t *v);
 
 #endif

@@ -148,12 +148,13 @@ static int check_usage(X509 *leaf, struct err *e)
     return 0;
 }
 
-static int read_not_after(struct attest_result *r, const X509 *leaf, struct err *e)
+static int read_times(struct attest_result *r, const X509 *leaf, struct err *e)
 {
-    struct tm tm;
-    if (ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &tm) != 1)
-        return err_set(e, ERR_BAD_EVIDENCE, "x509pop-usage", "the certificate's end can not be read");
-    r->not_after = timegm(&tm);
+    struct tm from, to;
+    if (ASN1_TIME_to_tm(X509_get0_notBefore(leaf), &from) != 1 || ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &to) != 1)
+        return err_set(e, ERR_BAD_EVIDENCE, "x509pop-usage", "the certificate's times can not be read");
+    r->not_before = timegm(&from);
+    r->not_after = timegm(&to);
     return 0;
 }
 
@@ -266,7 +267,7 @@ int x509pop_verify(struct attest_result *r, const struct attest_input *in, struc
     if (rc == 0)
         rc = check_signature(&p, in->digest, e);
     if (rc == 0)
-        rc = read_not_after(r, p.certs[0], e);
+        rc = read_times(r, p.certs[0], e);
     if (rc == 0)
         rc = add_selector(r, e);
     pop_free(&p);

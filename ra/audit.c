@@ -37,11 +37,46 @@ static bool may_write(struct ra *ra, unsigned *hidden)
     return may;
 }
 
-void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, const struct err *e)
+/* The log's record of it; NULL-safe texts, cleaned, since they come from outside. Trouble of ours
+ * is no refusal: whoever asked may ask again. */
+static void tell_log(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
+                     bool by_signer, const struct err *e)
+{
+    const char *attestor = kind ? attest_kind_name(kind) : "";
+    struct refusal r = {.count = 1, .has_session = s != NULL};
+    switch (e->code) {
+    case ERR_UNAVAILABLE: case ERR_RATE: case ERR_INTERNAL: case ERR_IO: case ERR_HSM: case ERR_CORRUPT: case ERR_CONFIG:
+        return;
+    case ERR_BAD_EVIDENCE:
+        r.stage = TLOG_AT_ATTESTATION;
+        break;
+    case ERR_REJECTED_ID: case ERR_UNAUTHORIZED:
+        r.stage = TLOG_AT_REGISTRATION;
+        break;
+    default:
+        r.stage = TLOG_AT_POLICY;
+    }
+    if (by_signer)
+        r.stage = TLOG_AT_SIGNER;
+    if (!spiffe_id)
+        spiffe_id = "";
+    tlog_text_clean(r.rule, sizeof r.rule, e->rule, strlen(e->rule));
+    tlog_text_clean(r.why, sizeof r.why, e->msg, strlen(e->msg));
+    tlog_text_clean(r.spiffe_id, sizeof r.spiffe_id, spiffe_id, strlen(spiffe_id));
+    tlog_text_clean(r.attestor, sizeof r.attestor, attestor, strlen(attestor));
+    if (s)
+        memcpy(r.session, s->thumbprint_raw, sizeof r.session);
+    if (*r.rule && *r.why)
+        teller_refusal(ra->teller, &r);
+}
+
+void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
+                   bool by_signer, const struct err *e)
 {
     unsigned hidden;
     char id[512];
     atomic_fetch_add(&ra->refused, 1);
+    tell_log(ra, spiffe_id, s, kind, by_signer, e);
     if (!may_write(ra, &hidden))
         return;
     snprintf(id, sizeof id, "%s", spiffe_id ? spiffe_id : ""); /* of outside origin: log.c escapes it */

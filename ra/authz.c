@@ -59,15 +59,25 @@ void authz_remove(struct ra *ra, struct authz *a)
 
 void authz_facts(const struct authz *a, struct facts *f)
 {
-    *f = (struct facts){a->proves ? a->spiffe_id : NULL, a->selectors.v, a->selectors.n};
+    *f = (struct facts){.proven_id = a->proves ? a->spiffe_id : NULL, .entry_id = a->entry,
+                        .selectors = a->selectors.v, .selectors_count = a->selectors.n};
 }
 
 /* --- looking ---------------------------------------------------------------------------------------------------------- */
 
-struct authz *authz_live(const struct ra_session *s, const char *spiffe_id, int64_t now)
+static bool still_holds(const struct ra *ra, const struct authz *a)
+{
+    struct facts f;
+    struct err ignored;
+    const struct entry *x = registry_by_spiffe_id(&ra->entries, a->spiffe_id);
+    authz_facts(a, &f);
+    return decide(x ? &x->x : NULL, a->spiffe_id, ra->authority, &f, &ignored) == 0;
+}
+
+struct authz *authz_live(const struct ra *ra, const struct ra_session *s, const char *spiffe_id, int64_t now)
 {
     for (struct authz *a = s->authz; a; a = a->next)
-        if (a->status == RA_VALID && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0)
+        if (a->status == RA_VALID && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0 && still_holds(ra, a))
             return a;
     return NULL;
 }
@@ -129,6 +139,7 @@ void authz_install(struct ra *ra, struct authz *fresh)
         authz_remove(ra, a);
     }
     authz_add(ra, fresh);
+    fresh->session->attested = true;
 }
 
 void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why)
@@ -195,9 +206,23 @@ struct deactivate_op {
     void *arg;
 };
 
+/* A challenge that is being verified meanwhile is written after this, and finds the mark (vouch.c). */
+static void mark_ending(const struct deactivate_op *o, bool ending)
+{
+    pthread_mutex_lock(&o->s->ra->lock);
+    struct authz *a = authz_find(o->s->ra, o->s, o->id);
+    if (a)
+        a->ending = ending;
+    pthread_mutex_unlock(&o->s->ra->lock);
+}
+
 static int deactivate_write(struct op *op, struct store *s, struct err *e)
 {
-    return store_authz_delete(s, ((struct deactivate_op *)(void *)op)->id, e);
+    const struct deactivate_op *o = (struct deactivate_op *)(void *)op;
+    if (store_authz_delete(s, o->id, e) < 0)
+        return -1;
+    mark_ending(o, true);
+    return 0;
 }
 
 static void deactivate_done(struct op *op, struct ra *ra, const struct err *e)
@@ -213,6 +238,7 @@ static void deactivate_done(struct op *op, struct ra *ra, const struct err *e)
         pthread_mutex_unlock(&ra->lock);
         ra_authz_get(ra, o->s, o->id, o->cb, o->arg);
     } else {
+        mark_ending(o, false);
         o->cb(o->arg, NULL, e);
     }
     ra_session_release(o->s);
@@ -264,9 +290,10 @@ static void answer_done(void *arg, const struct err *e)
     if (e) {
         pthread_mutex_lock(&w->ra->lock);
         struct authz *a = authz_find(w->ra, w->s, w->id);
-        if (a && is_ours(e))
+        bool waits = a && a->status == RA_PENDING; /* not deactivated meanwhile */
+        if (waits && is_ours(e))
             a->challenge = RA_PENDING;
-        else if (a)
+        else if (waits)
             authz_fail(w->ra, a, RA_INVALID, e);
         pthread_mutex_unlock(&w->ra->lock);
     }
@@ -294,7 +321,7 @@ void ra_challenge_answer(struct ra *ra, struct ra_session *s, const char *authz_
     struct authz *a = authz_find(ra, s, authz_id);
     bool waits = a && a->status == RA_PENDING && a->challenge == RA_PENDING && a->expires > clock_wall();
     if (waits) {
-        a->challenge = RA_PROCESSING; /* until answer_done: nobody frees it, nobody answers it twice */
+        a->challenge = RA_PROCESSING; /* until answer_done: not answered twice, and only the account's end frees it */
         memcpy(w->id, a->id, sizeof w->id);
         memcpy(token, a->challenge_token, sizeof token);
         snprintf(spiffe_id, sizeof spiffe_id, "%s", a->spiffe_id);

@@ -1,7 +1,10 @@
 /* Certificate requests (PKCS#10, RFC 2986), read strictly over base/der.
  * A certificate is never copied from a request: the signer builds it from the order. So a request is
  * read for three things: the key, the proof that its holder signed, and the names it asks for, which
- * must be the order's. Whatever asks for something that would not be given is refused, not ignored.
+ * must be the order's. Refused is what asks for another name than the order's (a common name that is no
+ * DNS name of the request among them), to be an authority, or for a critical extension that is not
+ * issued. Ignored is what changes nothing in the certificate: the rest of the subject, key usages other
+ * than an authority's, other extensions that are not critical, and other attributes.
  *
  * ERR_BAD_CSR with the rules "csr-size", "csr-syntax", "csr-key", "csr-signature", "csr-uri",
  * "csr-dns", "csr-san-ip", "csr-san-email", "csr-san-other", "csr-cn", "csr-ca", "csr-critical".

@@ -26,6 +26,11 @@ int decide(const struct ra_entry *x, const char *spiffe_id, const char *authorit
 {
     if (decide_entry(x, spiffe_id, authority, e) < 0)
         return -1;
+    if (f->entry_id && strcmp(f->entry_id, x->id) != 0)
+        return err_set(e, ERR_UNAUTHORIZED, "entry-other",
+                       "the evidence was for an entry of %.300s that was deleted since; the one there now asks for "
+                       "evidence of its own: attest again, with a join token made for it",
+                       spiffe_id);
     bool proves_one = f->proven_id && *f->proven_id;
     if (proves_one && strcmp(f->proven_id, spiffe_id) == 0)
         return 0;

@@ -5,11 +5,13 @@
 
 struct facts { /* what evidence shows; all borrowed */
     const char *proven_id; /* the ID that it proves itself; NULL or "": none */
+    const char *entry_id;  /* the entry that it was shown for, or made for; NULL: any */
     char *const *selectors;
     size_t selectors_count;
 };
 /* x: the entry for spiffe_id, or NULL. 0: yes. -1 with the rules
- * "entry" (none for this ID), "parent" (an agent's, not the authority's), "evidence-id" (the evidence
+ * "entry" (none for this ID), "parent" (an agent's, not the authority's), "entry-other" (the evidence
+ * was for an entry that was deleted since: created again it is another), "evidence-id" (the evidence
  * proves another ID and the entry's selectors do not match either), "selectors". */
 int decide(const struct ra_entry *x, const char *spiffe_id, const char *authority, const struct facts *f,
            struct err *e);

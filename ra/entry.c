@@ -12,6 +12,8 @@ struct entry_op {
     bool remove;
     ra_entry_cb *cb;
     void *arg;
+    struct buf record;     /* what the log is told; owned */
+    struct deed deed;      /* its row of the outbox */
 };
 
 /* --- what an entry may say ------------------------------------------------------------------------------------ */
@@ -115,12 +117,20 @@ static int check_entry(const struct ra *ra, const struct ra_entry *x, struct err
 
 /* --- the ops -------------------------------------------------------------------------------------------------- */
 
+static void op_free(struct entry_op *o)
+{
+    buf_free(&o->record);
+    entry_unref(o->x);
+    free(o);
+}
+
 static int entry_write(struct op *op, struct store *s, struct err *e)
 {
     struct entry_op *o = (struct entry_op *)(void *)op;
-    if (o->remove)
-        return store_entry_delete(s, o->x->x.id, e);
-    return o->x->x.revision == 1 ? store_entry_add(s, &o->x->x, e) : store_entry_update(s, &o->x->x, e);
+    int rc = o->remove                 ? store_entry_delete(s, o->x->x.id, e)
+             : o->x->x.revision == 1 ? store_entry_add(s, &o->x->x, e)
+                                     : store_entry_update(s, &o->x->x, e);
+    return rc == 0 ? store_deed_add(s, &o->deed, e) : -1;
 }
 
 static void entry_done(struct op *op, struct ra *ra, const struct err *e)
@@ -139,29 +149,40 @@ static void entry_done(struct op *op, struct ra *ra, const struct err *e)
             e = &why;
         }
         pthread_mutex_unlock(&ra->lock);
+        teller_deed(ra->teller, &o->deed);
     }
     if (!e)
         log_info(o->remove ? "entry deleted" : o->x->x.revision == 1 ? "entry created" : "entry updated", "spiffe_id",
                  o->x->x.spiffe_id, "entry", o->x->x.id, "revision", log_num((long long)o->x->x.revision), NULL);
     o->cb(o->arg, e ? NULL : &o->x->x, e);
-    entry_unref(o->x);
-    free(o);
+    op_free(o);
+}
+
+static int op_record(struct entry_op *o, const char *actor, struct err *e)
+{
+    enum tlog_changed what = o->remove ? TLOG_DELETED : o->x->x.revision == 1 ? TLOG_CREATED : TLOG_UPDATED;
+    if (deed_entry(&o->record, &o->x->x, what, actor, e) < 0)
+        return -1;
+    o->deed = (struct deed){.type = TLOG_ENTRY_CHANGE, .body = {o->record.p, o->record.len}};
+    return 0;
 }
 
 /* Takes x's reference. */
-static void entry_push(struct ra *ra, struct entry *x, bool remove, ra_entry_cb *cb, void *arg)
+static void entry_push(struct ra *ra, struct entry *x, bool remove, const char *actor, ra_entry_cb *cb, void *arg)
 {
     struct err e = {0};
     struct entry_op *o = calloc(1, sizeof *o);
-    if (o) {
-        *o = (struct entry_op){.op = {.write = entry_write, .done = entry_done}, .x = x, .remove = remove, .cb = cb, .arg = arg};
-        if (writer_push(ra, &o->op, &e) == 0)
-            return;
-        free(o);
-    } else {
+    if (!o) {
         no_memory(&e);
+        entry_unref(x);
+        cb(arg, NULL, &e);
+        return;
     }
-    entry_unref(x);
+    *o = (struct entry_op){.op = {.write = entry_write, .done = entry_done}, .x = x, .remove = remove, .cb = cb, .arg = arg};
+    buf_init(&o->record, TLOG_RECORD_MAX);
+    if (op_record(o, actor, &e) == 0 && writer_push(ra, &o->op, &e) == 0)
+        return;
+    op_free(o);
     cb(arg, NULL, &e);
 }
 
@@ -177,7 +198,7 @@ void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb
     if (check_entry(ra, &x, &e) == 0 && id_make(x.id, &e) == 0)
         made = entry_new(&x, &e);
     if (made)
-        entry_push(ra, made, false, cb, arg);
+        entry_push(ra, made, false, want->actor, cb, arg);
     else
         cb(arg, NULL, &e);
 }
@@ -230,17 +251,17 @@ void ra_entry_update(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb
         made = entry_revise(ra, old, want, &e);
     entry_unref(old);
     if (made)
-        entry_push(ra, made, false, cb, arg);
+        entry_push(ra, made, false, want->actor, cb, arg);
     else
         cb(arg, NULL, &e);
 }
 
-void ra_entry_delete(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, void *arg)
+void ra_entry_delete(struct ra *ra, const char *id_or_spiffe_id, const char *actor, ra_entry_cb *cb, void *arg)
 {
     struct err e = {0};
     struct entry *x = entry_take(ra, id_or_spiffe_id, &e);
     if (x)
-        entry_push(ra, x, true, cb, arg);
+        entry_push(ra, x, true, actor, cb, arg);
     else
         cb(arg, NULL, &e);
 }

@@ -11,14 +11,17 @@
 #include "ra/decide.h"
 #include "ra/map.h"
 #include "ra/ra.h"
+#include "ra/tell.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
 /* --- limits, in one place ------------------------------------------------------------------------- */
 #define RA_SESSIONS_MAX 131072       /* accounts; more: ERR_RATE, rule "sessions" */
-#define RA_ORDERS_OPEN_MAX 16384     /* ERR_RATE, rule "orders" */
+#define RA_ORDERS_PENDING_MAX 16384  /* not yet authorized; ERR_RATE, rule "orders" */
 #define RA_ORDERS_SESSION_MAX 64     /* open, of one session; ERR_RATE, rule "orders-session" */
-#define RA_ORDERS_FINISHED 2048      /* kept to be read again; then the oldest goes */
+#define RA_ORDERS_FINISHED 2048      /* of each kind, kept to be read again; then the oldest goes, */
+#define RA_ORDER_KEPT 60             /* but a plain one with its certificate not before so many seconds, */
+#define RA_ORDERS_SERVED_SESSION 64  /* unless its session has more of them */
 #define RA_ORDER_LIFETIME 600        /* seconds, while open */
 #define RA_AUTHZ_SESSION_MAX 256     /* of one session; ERR_RATE, rule "authorizations" */
 #define RA_OPS_MAX 8192              /* writes that wait; ERR_UNAVAILABLE, rule "store-queue" */
@@ -27,6 +30,7 @@
 #define RA_TOKEN_LIFETIME_MAX (30u * 86400)
 #define RA_TOKEN_GRACE 600           /* an expired token is known this long, to be called so */
 #define RA_SWEEP_MS 10000
+#define RA_SVID_BACKDATE 10          /* ca/profile.h's PROFILE_BACKDATE: an SVID's notBefore is so long before its issuance */
 
 struct strings { /* owned */
     char **v;
@@ -52,6 +56,7 @@ struct token { /* immutable but for `spent` */
     struct map_node node; /* by hash */
     uint8_t hash[32];     /* SHA-256 of the secret: the secret is nowhere */
     char *spiffe_id;      /* owned; NULL: gives selectors only */
+    char entry[RA_ID_LEN + 1]; /* the entry of spiffe_id that it was made for; "" without one */
     struct strings selectors;
     int64_t created, expires;
     bool spent;
@@ -66,9 +71,11 @@ struct authz {
     char challenge_token[B64URL_LEN(32) + 1];
     int64_t expires, validated;
     struct err *error;         /* owned; NULL: none */
+    bool ending;               /* its deactivation is being stored: no challenge completes it any more */
     /* what was proven; immutable once valid */
     enum attest_kind kind;
     bool proves;               /* the evidence proves spiffe_id itself */
+    char entry[RA_ID_LEN + 1]; /* the entry that was decided on */
     struct strings selectors;
     uint8_t salt[16], evidence[32];
     char spiffe_id[];
@@ -85,23 +92,29 @@ struct ra_session {
     struct key *key;           /* owned */
     atomic_bool deactivated;   /* written under the lock */
     bool doomed;               /* the sweep is deleting it: not found any more */
-    int64_t created, used;
+    bool attested;             /* it had an authorization once: no stranger any more */
+    int64_t created;
+    _Atomic int64_t used;      /* when a signature by its key was last verified */
     struct authz *authz;       /* owned list */
     size_t authz_count;
     struct order *open;        /* list of its open orders */
     size_t open_count;
+    struct order *served, *served_last; /* list of its plain orders that are kept with their certificate, oldest first */
+    size_t served_count;
 };
 
 struct order {
     struct map_node node;      /* by id */
-    struct order *prev, *next; /* of ra's list: open, or finished */
-    struct order *s_prev, *s_next; /* of the session's list, while open */
+    struct order_list *list;   /* of ra's, that it is in; NULL: none */
+    struct order *prev, *next; /* of that list */
+    struct order *s_prev, *s_next; /* of the session's list, while open or served */
     unsigned refs;             /* the map holds one */
     struct ra_session *session;/* holds a reference while open; then NULL */
+    struct ra_session *keeper; /* the same while served; else NULL */
     char owner[RA_ID_LEN + 1]; /* the session's id */
     char id[RA_ID_LEN + 1], authz[RA_ID_LEN + 1];
     enum ra_status status;
-    int64_t expires;
+    int64_t expires, finished;
     struct err *error;         /* owned */
     char *chain;               /* owned; set once, before the status says valid */
     size_t chain_len;
@@ -149,11 +162,16 @@ struct ra {
     struct ca_client *ca;        /* not owned */
     char authority[SPIFFE_ID_MAX + 1];
     struct store *store;         /* owned; of the store thread */
+    struct teller *teller;       /* owned */
 
     pthread_mutex_t lock;        /* guards all below, see above */
     struct registry entries;
     struct map tokens, sessions, thumbprints, authz, orders;
-    struct order_list open, finished;
+    struct order_list open;
+    size_t pending;              /* of the open ones */
+    struct order_list served;    /* finished: plain, with a certificate; */
+    struct order_list failed;    /* plain, without; */
+    struct order_list at_once;   /* of one round trip: the chain was in the answer */
     uint64_t valid_authz;
     struct { /* the issuing certificate's PEM, as of the DER beside it */
         uint8_t der[4096];
@@ -192,7 +210,7 @@ int id_make(char id[RA_ID_LEN + 1], struct err *e);
 int random_fill(void *p, size_t n, struct err *e);
 int no_memory(struct err *e);
 
-/* --- registry.c: all under the lock but the last three ------------------------------------------------ */
+/* --- registry.c: all under the lock, but for entry_* and selector*_check ------------------------------- */
 int registry_init(struct registry *r);
 void registry_free(struct registry *r);
 struct entry *registry_find(const struct registry *r, const char *id_or_spiffe_id); /* borrowed */
@@ -208,8 +226,9 @@ int selectors_check(char *const *v, size_t n, struct err *e);
 /* --- token.c ------------------------------------------------------------------------------------------ */
 void token_free(struct token *t);
 /* Adds what the token gives (its ID, its selectors) to a verified join_token result. Refuses
- * "token-unknown", "token-expired", "token-spent" (ERR_BAD_EVIDENCE). Takes the lock. */
-int token_read(struct ra *ra, struct attest_result *r, int64_t now, struct err *e);
+ * "token-unknown", "token-expired", "token-spent", "token-entry" (ERR_BAD_EVIDENCE). entry: the one of
+ * the ID, or "". Takes the lock. */
+int token_read(struct ra *ra, struct attest_result *r, char entry[RA_ID_LEN + 1], int64_t now, struct err *e);
 
 /* --- session.c ---------------------------------------------------------------------------------------- */
 struct ra_session *session_ref(struct ra_session *s);
@@ -222,7 +241,8 @@ struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err 
 void authz_free(struct authz *a);
 void authz_add(struct ra *ra, struct authz *a);
 void authz_remove(struct ra *ra, struct authz *a); /* and frees it */
-struct authz *authz_live(const struct ra_session *s, const char *spiffe_id, int64_t now);
+/* Valid, and the entry is there and still matched by what was shown. */
+struct authz *authz_live(const struct ra *ra, const struct ra_session *s, const char *spiffe_id, int64_t now);
 struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now);
 struct authz *authz_find(struct ra *ra, const struct ra_session *s, const char *id);
 int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e);
@@ -244,11 +264,13 @@ struct names { /* of a request; borrowed */
     size_t dns_count;
 };
 struct order *order_make(struct ra *ra, struct ra_session *s, const struct names *n, struct err *e); /* no lock needed */
-int order_add(struct ra *ra, struct order *o, int64_t now, struct err *e); /* -1: over a limit; o is still the caller's */
+/* Whether the session may have one more: pending, or authorized already. */
+int order_room(const struct ra *ra, const struct ra_session *s, bool pending, struct err *e);
+int order_add(struct ra *ra, struct order *o, int64_t now, struct err *e); /* its status stands; -1: no room; o is still the caller's */
 void order_finish(struct ra *ra, struct order *o, enum ra_status status, const struct err *why);
 void order_drop(struct ra *ra, struct order *o);           /* out of memory's lists */
 void order_refresh(struct ra *ra, struct order *o, int64_t now);
-void orders_trim(struct ra *ra, int64_t now);              /* expired ones, bounded */
+void orders_trim(struct ra *ra, int64_t now);              /* expired ones, and served ones over their number; bounded */
 struct order *order_find(struct ra *ra, const struct ra_session *s, const char *id); /* takes a reference */
 void order_unref(struct order *o);
 void order_answer(struct order *o, ra_order_cb *cb, void *arg); /* takes the lock; consumes the caller's reference */
@@ -257,13 +279,23 @@ void order_answer(struct order *o, ra_order_cb *cb, void *arg); /* takes the loc
 struct csr;
 /* o: the caller's reference is consumed when 0; then cb comes exactly once. -1: the order is as it was. */
 int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb, void *arg, struct err *e);
+/* The request asks for these names, with a key of its own. No lock needed. */
+int issue_check_csr(const struct ra_session *s, const struct csr *csr, const char *uri, const char *const *dns,
+                    size_t dns_count, struct err *e);
 
 /* --- chain.c ---------------------------------------------------------------------------------------------------- */
 /* Leaf and issuing certificate as PEM; malloc'ed. */
 char *chain_make(struct ra *ra, struct bytes leaf, size_t *len, struct err *e);
 
+/* --- deed.c: what the log is told of changes ------------------------------------------------------------------------- */
+/* The body of a change's record; the caller frees it. */
+int deed_entry(struct buf *body, const struct ra_entry *x, enum tlog_changed what, const char *actor, struct err *e);
+teller_told_cb deed_told; /* arg: ra. Takes it out of the outbox */
+
 /* --- audit.c ------------------------------------------------------------------------------------------------------ */
 void audit_issued(struct ra *ra, const struct order *o);
-void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, const struct err *e);
+/* s, kind: NULL and 0 where there is none. by_signer: the signer refused what this authority asked. */
+void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
+                   bool by_signer, const struct err *e);
 
 #endif

@@ -17,7 +17,8 @@ struct grant { /* what the decision rests on; copied under the lock */
 /* 1. The order: taken for processing, so that of two finalizations one goes on. */
 static int take_order(struct ra *ra, struct order *o, int64_t now, struct err *e)
 {
-    order_refresh(ra, o, now);
+    if (!o->one_shot) /* made ready by the very request */
+        order_refresh(ra, o, now);
     if (o->status != RA_READY)
         return err_set(e, ERR_NOT_READY, "order-status", "the order is %s; only one that is ready can be finalized",
                        ra_status_name(o->status));
@@ -27,16 +28,15 @@ static int take_order(struct ra *ra, struct order *o, int64_t now, struct err *e
 
 /* 2. and 3. The authorization lives, and the entry is still there, allows these names, and is still
  * matched by the evidence that was shown. */
-static int take_grant(struct ra *ra, const struct order *o, struct grant *g, int64_t now, struct err *e)
+static int take_grant(struct ra *ra, struct order *o, struct grant *g, int64_t now, struct err *e)
 {
-    struct facts f;
-    const struct authz *a = authz_live(o->session, o->uri, now);
-    if (!a)
-        return err_set(e, ERR_UNAUTHORIZED, "authorization", "this session is not authorized (any more); attest again");
+    const struct authz *a = authz_live(ra, o->session, o->uri, now); /* decides again */
     const struct entry *x = registry_by_spiffe_id(&ra->entries, o->uri);
-    authz_facts(a, &f);
-    if (decide(x ? &x->x : NULL, o->uri, ra->authority, &f, e) < 0 || decide_dns(&x->x, o->dns, o->dns_count, e) < 0)
+    if (!a || !x)
+        return err_set(e, ERR_UNAUTHORIZED, "authorization", "this session is not authorized (any more); attest again");
+    if (decide_dns(&x->x, o->dns, o->dns_count, e) < 0)
         return -1;
+    memcpy(o->authz, a->id, sizeof o->authz); /* orders of one round trip learn it here */
     memcpy(g->entry_id, x->x.id, sizeof g->entry_id);
     g->revision = x->x.revision;
     g->ttl = x->x.ttl;
@@ -48,12 +48,13 @@ static int take_grant(struct ra *ra, const struct order *o, struct grant *g, int
 
 /* 4. The request asks for the order's names, with a key of its own (RFC 8555 section 11.1). It was
  * read, and its signature verified, by the caller. */
-static int check_csr(const struct order *o, const struct csr *csr, struct err *e)
+int issue_check_csr(const struct ra_session *s, const struct csr *csr, const char *uri, const char *const *dns,
+                    size_t dns_count, struct err *e)
 {
-    struct bytes own = key_spki(o->session->key);
+    struct bytes own = key_spki(s->key);
     if (bytes_eq(own, csr->spki.p, csr->spki.len))
         return err_set(e, ERR_BAD_CSR, "csr-key", "the certificate's key must be another than the account's");
-    return csr_match(csr, o->uri, o->dns, o->dns_count, e);
+    return csr_match(csr, uri, dns, dns_count, e);
 }
 
 /* 5. The lifetime: the entry's, else the default; a maximum lowered since clips it. */
@@ -102,7 +103,8 @@ int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb
     }
     pthread_mutex_unlock(&ra->lock);
     if (rc == 0)
-        rc = check_csr(o, csr, e); /* the session stays while the order is in process */
+        /* the session stays while the order is in process */
+        rc = issue_check_csr(o->session, csr, o->uri, o->dns, o->dns_count, e);
     if (rc == 0)
         rc = ask_signer(ra, o, &g, csr, e);
     if (rc < 0 && taken) {
@@ -126,7 +128,7 @@ static void issue_failed(struct ra *ra, struct order *o, const struct err *e)
 {
     ra_order_cb *cb = o->cb;
     void *arg = o->arg;
-    audit_refused(ra, o->uri, NULL, e);
+    audit_refused(ra, o->uri, o->session, o->kind, true, e);
     pthread_mutex_lock(&ra->lock);
     if (o->one_shot) {
         order_drop(ra, o);
@@ -157,10 +159,6 @@ static void issued(void *arg, const struct ca_issued *r, const struct err *e)
     o->chain_len = len;
     o->index = r->index;
     o->expires = r->not_after;
-    /* The authorization it was given by; one-round-trip orders learn it here. */
-    const struct authz *a = authz_live(o->session, o->uri, clock_wall());
-    if (a)
-        memcpy(o->authz, a->id, sizeof o->authz);
     order_finish(ra, o, RA_VALID, NULL);
     pthread_mutex_unlock(&ra->lock);
     atomic_fetch_add(&ra->issued, 1);

@@ -99,18 +99,23 @@ static int load_token(void *arg, const struct store_row *row, struct err *e)
     struct token *t = calloc(1, sizeof *t);
     if (!t)
         return no_memory(e);
-    if (hash.len != sizeof t->hash || list_read(&t->selectors, row_text(row, 2), RA_SELECTORS_MAX) < 0) {
+    if (hash.len != sizeof t->hash || list_read(&t->selectors, row_text(row, 3), RA_SELECTORS_MAX) < 0) {
         token_free(t);
         return damaged(e, "tokens", "hash or selectors");
     }
     memcpy(t->hash, hash.p, sizeof t->hash);
+    /* A SPIFFE ID and the entry it was made for, or neither. */
+    if (*row_text(row, 1) ? copy_id(t->entry, row_text(row, 2)) < 0 : *row_text(row, 2) != 0) {
+        token_free(t);
+        return damaged(e, "tokens", "entry");
+    }
     if (*row_text(row, 1) && !(t->spiffe_id = copy_text(row, 1))) {
         token_free(t);
         return no_memory(e);
     }
-    t->created = row_int(row, 3);
-    t->expires = row_int(row, 4);
-    t->spent = row_int(row, 5) != 0;
+    t->created = row_int(row, 4);
+    t->expires = row_int(row, 5);
+    t->spent = row_int(row, 6) != 0;
     map_add(&ra->tokens, &t->node, t->hash, sizeof t->hash);
     return 0;
 }
@@ -147,29 +152,41 @@ static int load_authz(void *arg, const struct store_row *row, struct err *e)
     struct ra *ra = arg;
     const char *session = row_text(row, 1);
     struct map_node *n = map_find(&ra->sessions, session, strlen(session));
-    struct bytes salt = row_blob(row, 6);
+    struct bytes salt = row_blob(row, 7);
     if (!n)
         return damaged(e, "authorizations", "session");
     struct authz *a = authz_new(MAP_OBJECT(n, struct ra_session, by_id), row_text(row, 2), e);
     if (!a)
         return -1;
-    bool good = copy_id(a->id, row_text(row, 0)) == 0 && row_int(row, 3) >= ATTEST_JOIN_TOKEN &&
-                row_int(row, 3) <= ATTEST_X509POP && salt.len == sizeof a->salt &&
-                list_read(&a->selectors, row_text(row, 5), RA_SELECTORS_MAX) == 0;
+    bool good = copy_id(a->id, row_text(row, 0)) == 0 && copy_id(a->entry, row_text(row, 3)) == 0 &&
+                row_int(row, 4) >= ATTEST_JOIN_TOKEN && row_int(row, 4) <= ATTEST_X509POP &&
+                salt.len == sizeof a->salt && list_read(&a->selectors, row_text(row, 6), RA_SELECTORS_MAX) == 0;
     if (good)
         memcpy(a->salt, salt.p, sizeof a->salt);
-    struct bytes evidence = row_blob(row, 7);
+    struct bytes evidence = row_blob(row, 8);
     if (!good || evidence.len != sizeof a->evidence) {
         authz_free(a);
-        return damaged(e, "authorizations", "id, kind, selectors or digest");
+        return damaged(e, "authorizations", "id, entry, kind, selectors or digest");
     }
     memcpy(a->evidence, evidence.p, sizeof a->evidence);
-    a->kind = (enum attest_kind)row_int(row, 3);
-    a->proves = row_int(row, 4) != 0;
-    a->validated = row_int(row, 8);
-    a->expires = row_int(row, 9);
+    a->kind = (enum attest_kind)row_int(row, 4);
+    a->proves = row_int(row, 5) != 0;
+    a->validated = row_int(row, 9);
+    a->expires = row_int(row, 10);
     a->status = a->challenge = RA_VALID;
+    a->session->attested = true;
     authz_add(ra, a);
+    return 0;
+}
+
+static int load_deed(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    struct tlog_record_info ignored;
+    const struct deed d = {.id = row_int(row, 0), .type = (uint16_t)row_int(row, 1), .body = row_blob(row, 2)};
+    if (row_int(row, 1) != d.type || tlog_record_parse(&ignored, d.type, d.body, e) < 0)
+        return damaged(e, "outbox", "body");
+    teller_deed(ra->teller, &d);
     return 0;
 }
 
@@ -182,10 +199,11 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         /* in the order of memory's sorted array, so that each is appended */
         {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated FROM entries ORDER BY spiffe_id",
          load_entry},
-        {"SELECT hash, spiffe_id, selectors, created, expires, spent FROM tokens", load_token},
+        {"SELECT hash, spiffe_id, entry, selectors, created, expires, spent FROM tokens", load_token},
         {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},
-        {"SELECT id, session, spiffe_id, kind, proves, selectors, salt, evidence, validated, expires FROM authorizations",
-         load_authz},
+        {"SELECT id, session, spiffe_id, entry, kind, proves, selectors, salt, evidence, validated, expires"
+         " FROM authorizations", load_authz},
+        {"SELECT id, type, body FROM outbox ORDER BY id", load_deed},
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (store_each(s, tables[i].sql, tables[i].each, ra, e) < 0)

@@ -1,4 +1,5 @@
-/* Orders in memory: open ones until they expire, finished ones as a ring. */
+/* Orders in memory: open ones until they expire, finished ones for a while, to be read again: each
+ * kind by itself, so that failures cost nobody a certificate, and busy renewals nobody an order. */
 #include "base/clock.h"
 #include "ra/internal.h"
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 static void list_append(struct order_list *l, struct order *o)
 {
+    o->list = l;
     o->prev = l->tail;
     o->next = NULL;
     if (l->tail)
@@ -20,8 +22,9 @@ static void list_append(struct order_list *l, struct order *o)
     l->count++;
 }
 
-static void list_remove(struct order_list *l, struct order *o)
+static void list_remove(struct order *o)
 {
+    struct order_list *l = o->list;
     if (o->prev)
         o->prev->next = o->next;
     else
@@ -31,6 +34,7 @@ static void list_remove(struct order_list *l, struct order *o)
     else
         l->tail = o->prev;
     o->prev = o->next = NULL;
+    o->list = NULL;
     l->count--;
 }
 
@@ -48,7 +52,8 @@ static void session_link(struct ra_session *s, struct order *o)
 static void close_open(struct ra *ra, struct order *o)
 {
     struct ra_session *s = o->session;
-    list_remove(&ra->open, o);
+    list_remove(o);
+    ra->pending -= o->status == RA_PENDING;
     if (o->s_prev)
         o->s_prev->s_next = o->s_next;
     else
@@ -58,6 +63,39 @@ static void close_open(struct ra *ra, struct order *o)
     s->open_count--;
     o->s_prev = o->s_next = NULL;
     o->session = NULL;
+    ra_session_release(s);
+}
+
+/* Kept with its certificate: of one session a few, the oldest first. */
+static void served_link(struct ra_session *s, struct order *o)
+{
+    o->keeper = session_ref(s);
+    o->s_prev = s->served_last;
+    o->s_next = NULL;
+    if (s->served_last)
+        s->served_last->s_next = o;
+    else
+        s->served = o;
+    s->served_last = o;
+    s->served_count++;
+}
+
+static void served_unlink(struct order *o)
+{
+    struct ra_session *s = o->keeper;
+    if (!s)
+        return;
+    if (o->s_prev)
+        o->s_prev->s_next = o->s_next;
+    else
+        s->served = o->s_next;
+    if (o->s_next)
+        o->s_next->s_prev = o->s_prev;
+    else
+        s->served_last = o->s_prev;
+    o->s_prev = o->s_next = NULL;
+    o->keeper = NULL;
+    s->served_count--;
     ra_session_release(s);
 }
 
@@ -117,19 +155,30 @@ void order_unref(struct order *o)
     pthread_mutex_unlock(&ra->lock);
 }
 
-int order_add(struct ra *ra, struct order *o, int64_t now, struct err *e)
+/* What everybody shares is bounded for those alone who have proven nothing yet: no crowd of strangers
+ * stops a renewal. */
+int order_room(const struct ra *ra, const struct ra_session *s, bool pending, struct err *e)
 {
-    orders_trim(ra, now);
-    if (o->session->doomed || atomic_load(&o->session->deactivated))
+    if (s->doomed || atomic_load(&s->deactivated))
         return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated or has expired");
-    if (ra->open.count >= RA_ORDERS_OPEN_MAX)
-        return err_set(e, ERR_RATE, "orders", "%d orders are open; try again later", RA_ORDERS_OPEN_MAX);
-    if (o->session->open_count >= RA_ORDERS_SESSION_MAX)
+    if (pending && ra->pending >= RA_ORDERS_PENDING_MAX)
+        return err_set(e, ERR_RATE, "orders", "%d orders wait for their authorization; try again later",
+                       RA_ORDERS_PENDING_MAX);
+    if (s->open_count >= RA_ORDERS_SESSION_MAX)
         return err_set(e, ERR_RATE, "orders-session",
                        "%d orders of this account are open; finish them, or wait until they expire",
                        RA_ORDERS_SESSION_MAX);
+    return 0;
+}
+
+int order_add(struct ra *ra, struct order *o, int64_t now, struct err *e)
+{
+    orders_trim(ra, now);
+    if (order_room(ra, o->session, o->status == RA_PENDING, e) < 0)
+        return -1;
     o->expires = now + RA_ORDER_LIFETIME;
     list_append(&ra->open, o);
+    ra->pending += o->status == RA_PENDING;
     session_link(o->session, o);
     map_add(&ra->orders, &o->node, o->id, RA_ID_LEN);
     return 0;
@@ -140,32 +189,69 @@ void order_drop(struct ra *ra, struct order *o)
     if (o->session)
         close_open(ra, o);
     else
-        list_remove(&ra->finished, o);
+        list_remove(o);
+    served_unlink(o);
     map_remove(&ra->orders, &o->node);
     unref_locked(o);
 }
 
+/* A ring: the oldest goes. */
+static void ring_add(struct ra *ra, struct order_list *l, struct order *o)
+{
+    list_append(l, o);
+    while (l->count > RA_ORDERS_FINISHED)
+        order_drop(ra, l->head);
+}
+
 void order_finish(struct ra *ra, struct order *o, enum ra_status status, const struct err *why)
 {
-    o->status = status;
+    struct ra_session *s = o->session;
     if (why && !o->error && (o->error = malloc(sizeof *o->error)))
         *o->error = *why;
+    if (status == RA_VALID && !o->one_shot)
+        session_ref(s);
     close_open(ra, o);
-    list_append(&ra->finished, o);
-    while (ra->finished.count > RA_ORDERS_FINISHED)
-        order_drop(ra, ra->finished.head);
+    o->status = status;
+    o->finished = clock_wall();
+    if (o->one_shot) {
+        ring_add(ra, &ra->at_once, o);
+    } else if (status != RA_VALID) {
+        ring_add(ra, &ra->failed, o);
+    } else {
+        list_append(&ra->served, o);
+        served_link(s, o);
+        ra_session_release(s);
+        if (s->served_count > RA_ORDERS_SERVED_SESSION)
+            order_drop(ra, s->served);
+    }
+}
+
+/* All live equally long, so the list is in order of expiry. What the signer has is left alone: its
+ * answer comes within seconds. */
+static bool trim_open(struct ra *ra, int64_t now)
+{
+    struct order *o = ra->open.head;
+    bool old = o && o->expires <= now && o->status != RA_PROCESSING;
+    if (old)
+        order_drop(ra, o);
+    return old;
+}
+
+static bool trim_served(struct ra *ra, int64_t now)
+{
+    struct order *o = ra->served.head;
+    bool old = ra->served.count > RA_ORDERS_FINISHED && o->finished + RA_ORDER_KEPT <= now;
+    if (old)
+        order_drop(ra, o);
+    return old;
 }
 
 void orders_trim(struct ra *ra, int64_t now)
 {
-    /* All live equally long, so the list is in order of expiry. What the signer has is left alone: its
-     * answer comes within seconds. */
-    for (int i = 0; i < TRIM_MAX; i++) {
-        struct order *o = ra->open.head;
-        if (!o || o->expires > now || o->status == RA_PROCESSING)
-            return;
-        order_drop(ra, o);
-    }
+    for (int i = 0; i < TRIM_MAX && trim_open(ra, now); i++)
+        ;
+    for (int i = 0; i < TRIM_MAX && trim_served(ra, now); i++)
+        ;
 }
 
 /* Status follows what the session has shown meanwhile. */
@@ -174,16 +260,17 @@ void order_refresh(struct ra *ra, struct order *o, int64_t now)
     struct err why = {0};
     if (!o->session || o->status == RA_PROCESSING)
         return;
-    const struct authz *a = authz_live(o->session, o->uri, now);
+    const struct authz *a = authz_live(ra, o->session, o->uri, now);
     if (o->expires <= now) {
         err_set(&why, ERR_NOT_READY, "order-expired", "the order has expired; make a new one");
         order_finish(ra, o, RA_INVALID, &why);
     } else if (a) {
         memcpy(o->authz, a->id, sizeof o->authz);
+        ra->pending -= o->status == RA_PENDING;
         o->status = RA_READY;
     } else if (o->status == RA_READY) {
         err_set(&why, ERR_UNAUTHORIZED, "authorization-expired",
-                "the authorization has expired; make a new order, and attest again");
+                "the authorization has ended, or no longer fits the entry; make a new order, and attest again");
         order_finish(ra, o, RA_INVALID, &why);
     }
 }

@@ -81,11 +81,11 @@ int ra_open(struct ra **out, const struct config *c, struct ca_client *ca, struc
     ra->config = c;
     ra->ca = ca;
     snprintf(ra->authority, sizeof ra->authority, "spiffe://%s/mayfly/server", c->trust_domain);
-    if (make_memory(ra, e) < 0 || key_setup(e) < 0 || store_open(&ra->store, c->store_path, e) < 0 ||
+    if (make_memory(ra, e) < 0 || !(ra->teller = teller_new(ca, deed_told, ra, e)) || key_setup(e) < 0 || store_open(&ra->store, c->store_path, e) < 0 ||
         store_load(ra->store, ra, e) < 0)
         goto refused;
     atomic_store(&ra->store_bytes, store_bytes(ra->store));
-    if (writer_start(ra, e) < 0)
+    if (writer_start(ra, e) < 0 || teller_start(ra->teller, e) < 0)
         goto refused;
     *out = ra;
     return 0;
@@ -96,8 +96,16 @@ refused:
 
 void ra_stop(struct ra *ra)
 {
-    if (ra)
-        writer_stop(ra);
+    if (!ra)
+        return;
+    teller_stop(ra->teller); /* what it tells leaves the outbox by the writer */
+    writer_stop(ra);
+}
+
+static void drop_orders(struct ra *ra, const struct order_list *l)
+{
+    while (l->head)
+        order_drop(ra, l->head);
 }
 
 static void drop_token(void *arg, struct map_node *n)
@@ -116,14 +124,15 @@ void ra_close(struct ra *ra)
     if (!ra)
         return;
     ra_stop(ra);
-    while (ra->open.head)
-        order_drop(ra, ra->open.head);
-    while (ra->finished.head)
-        order_drop(ra, ra->finished.head);
+    drop_orders(ra, &ra->open);
+    drop_orders(ra, &ra->served);
+    drop_orders(ra, &ra->failed);
+    drop_orders(ra, &ra->at_once);
     map_drain(&ra->sessions, drop_session, ra);
     map_drain(&ra->tokens, drop_token, NULL);
     registry_free(&ra->entries);
     store_close(ra->store);
+    teller_free(ra->teller);
     map_free(&ra->tokens);
     map_free(&ra->sessions);
     map_free(&ra->thumbprints);

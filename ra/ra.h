@@ -15,6 +15,8 @@
  * verified and an entry for that SPIFFE ID exists whose parent is the authority and which the
  * evidence matches: every selector of the entry (at least one) is among the evidence's selectors,
  * or the evidence proves the ID itself (a join token made for that very ID; an SVID of that ID).
+ * What was shown or made for an entry ends with it: an entry that is deleted and created again is
+ * another, and authorizations, join tokens and SVIDs of the first get nothing from it.
  */
 #ifndef RA_RA_H
 #define RA_RA_H
@@ -36,8 +38,11 @@ void ra_close(struct ra *ra); /* after ca_client_free; calls ra_stop when that w
 /* --- sessions: ACME accounts ------------------------------------------------------------------ */
 struct ra_session;                                       /* reference counted */
 struct ra_session *ra_session_find(struct ra *ra, const char *id);           /* NULL: none; takes a reference */
+/* As ra_session_find; counts as use, too: the caller has verified a signature by this key. */
 struct ra_session *ra_session_find_key(struct ra *ra, const char thumbprint[44]);
 void ra_session_release(struct ra_session *s);
+/* A signature by its key was verified: it is in use, and lives on from now. */
+void ra_session_touch(struct ra_session *s);
 const struct key *ra_session_key(const struct ra_session *s);  /* borrowed */
 const char *ra_session_id(const struct ra_session *s);
 const char *ra_session_thumbprint(const struct ra_session *s);
@@ -95,6 +100,8 @@ void ra_order_new(struct ra *ra, struct ra_session *s, const struct ra_order_req
 void ra_order_get(struct ra *ra, struct ra_session *s, const char *id, ra_order_cb *cb, void *arg);
 void ra_order_finalize(struct ra *ra, struct ra_session *s, const char *id, struct bytes csr,
                        ra_order_cb *cb, void *arg);
+/* Calls each with the id of every open order of the account, before it returns. */
+void ra_order_each(struct ra *ra, struct ra_session *s, void (*each)(void *arg, const char *id), void *arg);
 void ra_authz_get(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg);
 void ra_authz_deactivate(struct ra *ra, struct ra_session *s, const char *id, ra_authz_cb *cb, void *arg);
 /* Answers the authorization's remote-attest-01 challenge with evidence (CMW record). */
@@ -112,6 +119,7 @@ struct ra_entry { /* strings owned by whoever made it */
     unsigned ttl;               /* seconds; 0: the default lifetime */
     uint64_t revision;          /* 1, then +1 each update */
     int64_t created, updated;
+    const char *actor;          /* of a change asked for: who asks, for the log: "uid:0"; NULL: "local" */
 };
 typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *e);
 /* id and revision of `want` are ignored on create; on update revision must be the current one or 0.
@@ -120,11 +128,12 @@ typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *
  * points to may end with the call. */
 void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
 void ra_entry_update(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
-void ra_entry_delete(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, void *arg);
+void ra_entry_delete(struct ra *ra, const char *id_or_spiffe_id, const char *actor, ra_entry_cb *cb, void *arg);
 void ra_entry_get(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, void *arg);
-/* Calls each for every entry in order of SPIFFE ID, after `after` (may be NULL), at most `limit`. */
-size_t ra_entry_each(struct ra *ra, const char *after, size_t limit,
-                     void (*each)(void *arg, const struct ra_entry *x), void *arg);
+/* Calls each for entries in order of SPIFFE ID, from after `after` on (may be NULL), at most `limit`,
+ * until it answers false: enough. *more: some are left. -1: out of memory. */
+int ra_entry_each(struct ra *ra, const char *after, size_t limit,
+                  bool (*each)(void *arg, const struct ra_entry *x), void *arg, bool *more, struct err *e);
 
 struct ra_token_request {
     const char *spiffe_id;     /* may be NULL: a token that only gives selectors */

@@ -44,6 +44,7 @@ struct entry *entry_new(const struct ra_entry *like, struct err *e)
     }
     atomic_init(&x->refs, 1);
     x->x = *like;
+    x->x.actor = NULL; /* of the asking, not of the entry */
     x->x.spiffe_id = strdup(like->spiffe_id);
     x->x.parent = strdup(like->parent);
     int rc = strings_copy(&selectors, like->selectors, like->selectors_count);
@@ -167,25 +168,39 @@ void registry_remove(struct registry *r, struct entry *x)
     entry_unref(x);
 }
 
-size_t ra_entry_each(struct ra *ra, const char *after, size_t limit, void (*each)(void *arg, const struct ra_entry *x),
-                     void *arg)
+/* References to a page of them, so that each is called without the lock. NULL: out of memory. */
+static struct entry **page_take(struct ra *ra, const char *after, size_t limit, size_t *n, bool *more)
 {
-    size_t n = 0;
     pthread_mutex_lock(&ra->lock);
-    size_t at = after ? lower_bound(&ra->entries, after) : 0;
-    if (after && at < ra->entries.n && strcmp(ra->entries.sorted[at]->x.spiffe_id, after) == 0)
+    const struct registry *r = &ra->entries;
+    size_t at = after ? lower_bound(r, after) : 0;
+    if (after && at < r->n && strcmp(r->sorted[at]->x.spiffe_id, after) == 0)
         at++;
-    size_t left = ra->entries.n - at;
-    if (limit > left)
-        limit = left;
-    struct entry **page = limit ? calloc(limit, sizeof(struct entry *)) : NULL;
-    for (; page && n < limit; n++)
-        page[n] = entry_ref(ra->entries.sorted[at + n]);
+    size_t left = r->n - at;
+    *n = limit < left ? limit : left;
+    *more = *n < left;
+    struct entry **page = calloc(*n ? *n : 1, sizeof(struct entry *));
+    for (size_t i = 0; page && i < *n; i++)
+        page[i] = entry_ref(r->sorted[at + i]);
     pthread_mutex_unlock(&ra->lock);
+    return page;
+}
+
+int ra_entry_each(struct ra *ra, const char *after, size_t limit, bool (*each)(void *arg, const struct ra_entry *x),
+                  void *arg, bool *more, struct err *e)
+{
+    size_t n;
+    struct entry **page = page_take(ra, after, limit, &n, more);
+    if (!page)
+        return no_memory(e);
+    bool enough = false;
     for (size_t i = 0; i < n; i++) {
-        each(arg, &page[i]->x);
+        if (!enough)
+            enough = !each(arg, &page[i]->x);
+        else
+            *more = true;
         entry_unref(page[i]);
     }
     free(page);
-    return n;
+    return 0;
 }

@@ -8,7 +8,7 @@
 static void refuse(struct ra *ra, const struct ra_session *s, const char *spiffe_id, ra_order_cb *cb, void *arg,
                    const struct err *e)
 {
-    audit_refused(ra, spiffe_id, s, e);
+    audit_refused(ra, spiffe_id, s, 0, false, e);
     cb(arg, NULL, e);
 }
 
@@ -62,12 +62,10 @@ static int check_names(struct ra *ra, const struct names *n, struct err *e)
 /* --- an order of RFC 8555: it waits for the challenge, or to be finalized ----------------------------------------------------------- */
 
 /* Under the lock. The authorization that the order waits for: the session's, or a new one. */
-static int order_attach(struct ra *ra, struct order *o, struct authz **spare, int64_t now, struct err *e)
+static int order_attach(struct ra *ra, struct order *o, struct authz *live, struct authz **spare, int64_t now,
+                        struct err *e)
 {
-    struct authz *a = authz_live(o->session, o->uri, now);
-    o->status = a ? RA_READY : RA_PENDING;
-    if (!a)
-        a = authz_pending(o->session, o->uri, now);
+    struct authz *a = live ? live : authz_pending(o->session, o->uri, now);
     if (!a) {
         if (authz_room(ra, o->session, now, e) < 0)
             return -1;
@@ -90,10 +88,12 @@ static void order_plain(struct ra *ra, struct ra_session *s, const struct names 
     if (spare) {
         int64_t now = clock_wall();
         pthread_mutex_lock(&ra->lock);
+        struct authz *live = authz_live(ra, s, n->uri, now);
+        o->status = live ? RA_READY : RA_PENDING;
         rc = order_add(ra, o, now, &e);
         if (rc == 0) {
             o->refs++; /* for the answer */
-            rc = order_attach(ra, o, &spare, now, &e);
+            rc = order_attach(ra, o, live, &spare, now, &e);
             if (rc < 0)
                 order_drop(ra, o);
         }
@@ -122,13 +122,12 @@ static void order_at_once(struct ra *ra, struct ra_session *s, const struct name
         return;
     }
     o->one_shot = true;
+    o->status = RA_READY;
     int64_t now = clock_wall();
     pthread_mutex_lock(&ra->lock);
     int rc = order_add(ra, o, now, &e);
-    if (rc == 0) {
+    if (rc == 0)
         o->refs++; /* ours; the map has its own */
-        o->status = RA_READY;
-    }
     pthread_mutex_unlock(&ra->lock);
     if (rc == 0 && issue(ra, o, csr, cb, arg, &e) == 0)
         return;
@@ -202,7 +201,7 @@ static struct waiting *waiting_make(struct ra *ra, struct ra_session *s, const s
         rc = csr_read(&w->csr, w->der, r->csr.len, e);
     }
     if (rc == 0 && w->has_csr)
-        rc = csr_match(&w->csr, w->names.uri, w->names.dns, w->names.dns_count, e);
+        rc = issue_check_csr(s, &w->csr, w->names.uri, w->names.dns, w->names.dns_count, e);
     if (rc == 0)
         return w;
     waiting_free(w);
@@ -214,9 +213,12 @@ static void order_vouched(struct ra *ra, struct ra_session *s, const struct name
 {
     struct err e = {0};
     struct waiting *w = NULL;
-    if (r->freshness && *r->freshness)
+    pthread_mutex_lock(&ra->lock);
+    int rc = order_room(ra, s, false, &e);
+    pthread_mutex_unlock(&ra->lock);
+    if (rc == 0 && r->freshness && *r->freshness)
         w = waiting_make(ra, s, r, &e);
-    else
+    else if (rc == 0)
         err_set(&e, ERR_BAD_EVIDENCE, "evidence-freshness", "evidence in an order is bound to the request's nonce");
     if (!w) {
         refuse(ra, s, n->uri, cb, arg, &e);
@@ -238,7 +240,7 @@ void ra_order_new(struct ra *ra, struct ra_session *s, const struct ra_order_req
     }
     pthread_mutex_lock(&ra->lock);
     int rc = check_names(ra, &n, &e);
-    bool live = rc == 0 && authz_live(s, n.uri, clock_wall());
+    bool live = rc == 0 && authz_live(ra, s, n.uri, clock_wall());
     pthread_mutex_unlock(&ra->lock);
     if (rc < 0)
         refuse(ra, s, n.uri, cb, arg, &e);
@@ -272,6 +274,19 @@ void ra_order_get(struct ra *ra, struct ra_session *s, const char *id, ra_order_
         order_answer(o, cb, arg);
     else
         cb(arg, NULL, &e);
+}
+
+void ra_order_each(struct ra *ra, struct ra_session *s, void (*each)(void *arg, const char *id), void *arg)
+{
+    char ids[RA_ORDERS_SESSION_MAX][RA_ID_LEN + 1];
+    size_t n = 0;
+    pthread_mutex_lock(&ra->lock);
+    orders_trim(ra, clock_wall());
+    for (const struct order *o = s->open; o && n < RA_ORDERS_SESSION_MAX; o = o->s_next)
+        memcpy(ids[n++], o->id, sizeof o->id);
+    pthread_mutex_unlock(&ra->lock);
+    for (size_t i = 0; i < n; i++)
+        each(arg, ids[i]);
 }
 
 void ra_order_finalize(struct ra *ra, struct ra_session *s, const char *id, struct bytes der, ra_order_cb *cb, void *arg)

@@ -25,7 +25,8 @@ struct ra_session *session_make(struct ra *ra, struct key *key, const char thumb
     s->ra = ra;
     memcpy(s->thumbprint, thumbprint, sizeof s->thumbprint);
     s->thumbprint[sizeof s->thumbprint - 1] = 0;
-    s->created = s->used = clock_wall();
+    s->created = clock_wall();
+    atomic_init(&s->used, s->created);
     if (b64url_decode(s->thumbprint_raw, sizeof s->thumbprint_raw, s->thumbprint, strlen(s->thumbprint)) != 32) {
         err_set(e, ERR_INTERNAL, "session", "the account key's thumbprint is not one");
         free(s);
@@ -85,14 +86,16 @@ bool ra_session_deactivated(const struct ra_session *s)
     return atomic_load(&s->deactivated);
 }
 
+void ra_session_touch(struct ra_session *s)
+{
+    atomic_store(&s->used, clock_wall());
+}
+
 /* --- finding ------------------------------------------------------------------------------------------------------- */
 
 static struct ra_session *found(struct ra_session *s)
 {
-    if (!s || s->doomed)
-        return NULL;
-    s->used = clock_wall();
-    return session_ref(s);
+    return s && !s->doomed ? session_ref(s) : NULL;
 }
 
 struct ra_session *ra_session_find(struct ra *ra, const char *id)
@@ -109,6 +112,8 @@ struct ra_session *ra_session_find_key(struct ra *ra, const char thumbprint[44])
     pthread_mutex_lock(&ra->lock);
     struct map_node *n = map_find(&ra->thumbprints, thumbprint, strnlen(thumbprint, 43));
     struct ra_session *s = found(n ? MAP_OBJECT(n, struct ra_session, by_thumbprint) : NULL);
+    if (s)
+        ra_session_touch(s);
     pthread_mutex_unlock(&ra->lock);
     return s;
 }

@@ -15,15 +15,17 @@ static const char schema[] =
     "CREATE TABLE entries (id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL UNIQUE, parent TEXT NOT NULL,"
     " selectors TEXT NOT NULL, dns TEXT NOT NULL, ttl INTEGER NOT NULL, revision INTEGER NOT NULL,"
     " created INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-    "CREATE TABLE tokens (hash BLOB PRIMARY KEY, spiffe_id TEXT, selectors TEXT NOT NULL,"
+    "CREATE TABLE tokens (hash BLOB PRIMARY KEY, spiffe_id TEXT, entry TEXT NOT NULL, selectors TEXT NOT NULL,"
     " created INTEGER NOT NULL, expires INTEGER NOT NULL, spent INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE sessions (id TEXT PRIMARY KEY, thumbprint TEXT NOT NULL UNIQUE, spki BLOB NOT NULL,"
     " created INTEGER NOT NULL, deactivated INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE authorizations (id TEXT PRIMARY KEY,"
     " session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE, spiffe_id TEXT NOT NULL,"
+    " entry TEXT NOT NULL,"
     " kind INTEGER NOT NULL, proves INTEGER NOT NULL, selectors TEXT NOT NULL, salt BLOB NOT NULL,"
     " evidence BLOB NOT NULL, validated INTEGER NOT NULL, expires INTEGER NOT NULL,"
-    " UNIQUE (session, spiffe_id)) STRICT, WITHOUT ROWID;";
+    " UNIQUE (session, spiffe_id)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, type INTEGER NOT NULL, body BLOB NOT NULL) STRICT;";
 
 /* --- errors ------------------------------------------------------------------------------------------ */
 
@@ -137,7 +139,12 @@ static int check_version(struct store *s, bool *empty, struct err *e)
     if (atol(application) != APPLICATION_ID)
         return err_set(e, ERR_CONFIG, "store-foreign",
                        "%s is a database of another program; name another file in store.path", s->path);
-    if (atol(version) != STORE_VERSION)
+    if (atol(version) < STORE_VERSION)
+        return err_set(e, ERR_CONFIG, "store-version",
+                       "the registration store %s has version %s, from before the first release; this program knows %d. "
+                       "Move it away with its -wal and -shm, and register the entries again",
+                       s->path, version, STORE_VERSION);
+    if (atol(version) > STORE_VERSION)
         return err_set(e, ERR_CONFIG, "store-version",
                        "the registration store %s has version %s, this program knows %d: use the newer mayflyd that "
                        "wrote it, or restore the backup made before it",

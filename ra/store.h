@@ -9,10 +9,10 @@
 #define RA_STORE_H
 #include "ra/internal.h"
 
-#define STORE_VERSION 1
+#define STORE_VERSION 2
 
 /* Creates what is missing. Refuses a damaged file (ERR_CORRUPT, "store-corrupt"), one of another
- * program (ERR_CONFIG, "store-foreign") and one of a newer version (ERR_CONFIG, "store-version"). */
+ * program (ERR_CONFIG, "store-foreign") and one of another version (ERR_CONFIG, "store-version"). */
 int store_open(struct store **out, const char *path, struct err *e);
 void store_close(struct store *s);
 int store_load(struct store *s, struct ra *ra, struct err *e); /* all of it, into memory */
@@ -28,7 +28,8 @@ int store_entry_add(struct store *s, const struct ra_entry *x, struct err *e);  
 int store_entry_update(struct store *s, const struct ra_entry *x, struct err *e); /* from revision - 1: ERR_EXISTS, "revision" */
 int store_entry_delete(struct store *s, const char *id, struct err *e);
 int store_token_add(struct store *s, const struct token *t, struct err *e);
-/* Unspent to spent, in one statement: of many, one gets 0. The others: "token-spent". */
+/* Unspent to spent, in one statement: of many, one gets 0. The others, and who comes when it has
+ * expired and gone: "token-spent". */
 int store_token_spend(struct store *s, const uint8_t hash[32], int64_t now, struct err *e);
 int store_token_delete(struct store *s, const uint8_t hash[32], struct err *e);
 int store_session_add(struct store *s, const struct ra_session *x, struct err *e); /* ERR_EXISTS, "session-exists" */
@@ -36,6 +37,9 @@ int store_session_deactivate(struct store *s, const char *id, struct err *e);   
 int store_session_delete(struct store *s, const char *id, struct err *e);
 int store_authz_put(struct store *s, const struct authz *a, struct err *e);        /* replaces the pair's */
 int store_authz_delete(struct store *s, const char *id, struct err *e);
+/* The outbox (tell.h): d->id is set. */
+int store_deed_add(struct store *s, struct deed *d, struct err *e);
+int store_deed_delete(struct store *s, int64_t id, struct err *e);
 
 void store_shrink(struct store *s);        /* gives free pages back, bounded */
 uint64_t store_bytes(struct store *s);

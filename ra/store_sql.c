@@ -9,17 +9,19 @@ static const char *const text[SQL_COUNT] = {
     [SQL_ENTRY_UPDATE] = "UPDATE entries SET parent = ?3, selectors = ?4, dns = ?5, ttl = ?6, revision = ?7,"
                          " updated = ?9 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
     [SQL_ENTRY_DELETE] = "DELETE FROM entries WHERE id = ?1",
-    [SQL_TOKEN_ADD] = "INSERT INTO tokens (hash, spiffe_id, selectors, created, expires, spent)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+    [SQL_TOKEN_ADD] = "INSERT INTO tokens (hash, spiffe_id, entry, selectors, created, expires, spent)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
     [SQL_TOKEN_SPEND] = "UPDATE tokens SET spent = ?2 WHERE hash = ?1 AND spent = 0 AND expires > ?2",
     [SQL_TOKEN_DELETE] = "DELETE FROM tokens WHERE hash = ?1",
     [SQL_SESSION_ADD] = "INSERT INTO sessions (id, thumbprint, spki, created, deactivated) VALUES (?1, ?2, ?3, ?4, 0)",
     [SQL_SESSION_DEACTIVATE] = "UPDATE sessions SET deactivated = 1 WHERE id = ?1",
     [SQL_SESSION_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE session = ?1",
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
-    [SQL_AUTHZ_PUT] = "INSERT OR REPLACE INTO authorizations (id, session, spiffe_id, kind, proves, selectors, salt,"
-                      " evidence, validated, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    [SQL_AUTHZ_PUT] = "INSERT OR REPLACE INTO authorizations (id, session, spiffe_id, entry, kind, proves, selectors,"
+                      " salt, evidence, validated, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [SQL_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE id = ?1",
+    [SQL_DEED_ADD] = "INSERT INTO outbox (type, body) VALUES (?1, ?2)",
+    [SQL_DEED_DELETE] = "DELETE FROM outbox WHERE id = ?1",
 };
 
 int store_prepare(struct store *s, struct err *e)
@@ -142,10 +144,11 @@ int store_token_add(struct store *s, const struct token *t, struct err *e)
     sqlite3_stmt *q = s->sql[SQL_TOKEN_ADD];
     put_blob(q, 1, t->hash, sizeof t->hash);
     put_text(q, 2, t->spiffe_id);
-    if (put_list(q, 3, t->selectors.v, t->selectors.n) < 0)
+    put_text(q, 3, t->entry);
+    if (put_list(q, 4, t->selectors.v, t->selectors.n) < 0)
         return no_memory(e);
-    put_int(q, 4, t->created);
-    put_int(q, 5, t->expires);
+    put_int(q, 5, t->created);
+    put_int(q, 6, t->expires);
     return step(s, SQL_TOKEN_ADD, "write the token", e) < 0 ? -1 : 0;
 }
 
@@ -157,8 +160,8 @@ int store_token_spend(struct store *s, const uint8_t hash[32], int64_t now, stru
     int changed = step(s, SQL_TOKEN_SPEND, "spend the token", e);
     if (changed == 0)
         return err_set(e, ERR_BAD_EVIDENCE, "token-spent",
-                       "the join token was spent already; each proves its holder once. Make another with `mayfly "
-                       "token create`; if you did not spend it, somebody else did");
+                       "the join token was spent already, or has just expired; each proves its holder once. Make "
+                       "another with `mayfly token create`; if you did not spend it, somebody else did");
     return changed < 0 ? -1 : 0;
 }
 
@@ -203,14 +206,15 @@ int store_authz_put(struct store *s, const struct authz *a, struct err *e)
     put_text(q, 1, a->id);
     put_text(q, 2, a->session->id);
     put_text(q, 3, a->spiffe_id);
-    put_int(q, 4, a->kind);
-    put_int(q, 5, a->proves);
-    if (put_list(q, 6, a->selectors.v, a->selectors.n) < 0)
+    put_text(q, 4, a->entry);
+    put_int(q, 5, a->kind);
+    put_int(q, 6, a->proves);
+    if (put_list(q, 7, a->selectors.v, a->selectors.n) < 0)
         return no_memory(e);
-    put_blob(q, 7, a->salt, sizeof a->salt);
-    put_blob(q, 8, a->evidence, sizeof a->evidence);
-    put_int(q, 9, a->validated);
-    put_int(q, 10, a->expires);
+    put_blob(q, 8, a->salt, sizeof a->salt);
+    put_blob(q, 9, a->evidence, sizeof a->evidence);
+    put_int(q, 10, a->validated);
+    put_int(q, 11, a->expires);
     if (step(s, SQL_AUTHZ_PUT, "write the authorization", e) >= 0)
         return 0;
     if (is_conflict(e)) /* the only constraint that REPLACE leaves: the session is gone */
@@ -221,4 +225,23 @@ int store_authz_put(struct store *s, const struct authz *a, struct err *e)
 int store_authz_delete(struct store *s, const char *id, struct err *e)
 {
     return delete_by_id(s, SQL_AUTHZ_DELETE, id, "delete an authorization", e);
+}
+
+/* --- the outbox ----------------------------------------------------------------------------------------------------- */
+
+int store_deed_add(struct store *s, struct deed *d, struct err *e)
+{
+    sqlite3_stmt *q = s->sql[SQL_DEED_ADD];
+    put_int(q, 1, d->type);
+    put_blob(q, 2, d->body.p, d->body.len);
+    if (step(s, SQL_DEED_ADD, "note a change for the log", e) < 0)
+        return -1;
+    d->id = sqlite3_last_insert_rowid(s->db);
+    return 0;
+}
+
+int store_deed_delete(struct store *s, int64_t id, struct err *e)
+{
+    put_int(s->sql[SQL_DEED_DELETE], 1, id);
+    return step(s, SQL_DEED_DELETE, "forget a change that the log has", e) < 0 ? -1 : 0;
 }

@@ -52,11 +52,18 @@ static bool authz_look(struct sweep *w, struct ra_session *s)
     return true;
 }
 
+/* An account that never proved anything costs its maker nothing: it lives no longer than an order. */
+static bool is_used(const struct sweep *w, struct ra_session *s)
+{
+    int64_t life = s->attested ? (int64_t)w->ra->config->session_lifetime : RA_ORDER_LIFETIME;
+    return s->open_count > 0 || atomic_load(&s->used) + life > w->now;
+}
+
 static bool session_look(void *arg, struct map_node *n)
 {
     struct sweep *w = arg;
     struct ra_session *s = MAP_OBJECT(n, struct ra_session, by_id);
-    bool lives = s->open_count > 0 || s->used + w->ra->config->session_lifetime > w->now;
+    bool lives = is_used(w, s);
     if (!authz_look(w, s))
         return false;
     for (const struct authz *a = s->authz; a; a = a->next)

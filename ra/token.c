@@ -50,7 +50,22 @@ static void token_done(struct op *op, struct ra *ra, const struct err *e)
     op_free(o);
 }
 
-static int check_request(struct ra *ra, const struct ra_token_request *r, char *const *selectors, struct err *e)
+static int find_entry(struct ra *ra, const char *spiffe_id, char entry[RA_ID_LEN + 1], struct err *e)
+{
+    pthread_mutex_lock(&ra->lock);
+    const struct entry *x = registry_by_spiffe_id(&ra->entries, spiffe_id);
+    if (x)
+        memcpy(entry, x->x.id, RA_ID_LEN + 1);
+    pthread_mutex_unlock(&ra->lock);
+    return x ? 0
+             : err_set(e, ERR_NOT_FOUND, "token-entry",
+                       "no entry for %.200s, so a token would prove nothing; first `mayfly entry create --id %.200s`",
+                       spiffe_id, spiffe_id);
+}
+
+/* entry: that of the SPIFFE ID, if one is asked for. */
+static int check_request(struct ra *ra, const struct ra_token_request *r, char *const *selectors,
+                         char entry[RA_ID_LEN + 1], struct err *e)
 {
     struct spiffe_id id;
     unsigned lifetime = r->lifetime ? r->lifetime : ra->config->token_lifetime;
@@ -65,13 +80,7 @@ static int check_request(struct ra *ra, const struct ra_token_request *r, char *
         return 0;
     if (spiffe_parse_workload(&id, r->spiffe_id, strlen(r->spiffe_id), ra->config->trust_domain, e) < 0)
         return -1;
-    pthread_mutex_lock(&ra->lock);
-    bool known = registry_by_spiffe_id(&ra->entries, r->spiffe_id) != NULL;
-    pthread_mutex_unlock(&ra->lock);
-    return known ? 0
-                 : err_set(e, ERR_NOT_FOUND, "token-entry",
-                           "no entry for %.200s, so a token would prove nothing; first `mayfly entry create --id %.200s`",
-                           r->spiffe_id, r->spiffe_id);
+    return find_entry(ra, r->spiffe_id, entry, e);
 }
 
 /* What agents will trust first: the hash of the root. */
@@ -95,10 +104,7 @@ static int token_fill(struct ra *ra, struct token_op *o, const struct ra_token_r
                       struct err *e)
 {
     uint8_t secret[32], anchor[32];
-    struct token *t = calloc(1, sizeof *t);
-    if (!t)
-        return no_memory(e);
-    o->t = t;
+    struct token *t = o->t;
     t->created = clock_wall();
     t->expires = t->created + (r->lifetime ? r->lifetime : ra->config->token_lifetime);
     if ((r->spiffe_id && !(t->spiffe_id = strdup(r->spiffe_id))) ||
@@ -129,7 +135,9 @@ void ra_token_create(struct ra *ra, const struct ra_token_request *r, ra_token_c
     o->arg = arg;
     if (n <= RA_SELECTORS_MAX && n > 0)
         memcpy(selectors, r->selectors, n * sizeof *selectors); /* read only; the type of ra_entry's list */
-    if (check_request(ra, r, selectors, &e) == 0 && token_fill(ra, o, r, selectors, &e) == 0 &&
+    if (!(o->t = calloc(1, sizeof *o->t)))
+        no_memory(&e);
+    else if (check_request(ra, r, selectors, o->t->entry, &e) == 0 && token_fill(ra, o, r, selectors, &e) == 0 &&
         writer_push(ra, &o->op, &e) == 0)
         return;
     op_free(o);
@@ -151,7 +159,7 @@ static int give(struct attest_result *r, const struct token *t, struct err *e)
     return 0;
 }
 
-int token_read(struct ra *ra, struct attest_result *r, int64_t now, struct err *e)
+int token_read(struct ra *ra, struct attest_result *r, char entry[RA_ID_LEN + 1], int64_t now, struct err *e)
 {
     int rc;
     pthread_mutex_lock(&ra->lock);
@@ -168,8 +176,14 @@ int token_read(struct ra *ra, struct attest_result *r, int64_t now, struct err *
     else if (t->expires <= now)
         rc = err_set(e, ERR_BAD_EVIDENCE, "token-expired",
                      "the join token has expired; make another with `mayfly token create`");
+    else if (*t->entry && !registry_find(&ra->entries, t->entry))
+        rc = err_set(e, ERR_BAD_EVIDENCE, "token-entry",
+                     "the entry that the join token was made for was deleted since; make another with `mayfly token "
+                     "create`");
     else
         rc = give(r, t, e);
+    if (rc == 0)
+        memcpy(entry, t->entry, sizeof t->entry);
     pthread_mutex_unlock(&ra->lock);
     return rc;
 }

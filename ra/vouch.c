@@ -10,6 +10,7 @@ struct vouch_op {
     struct ra *ra;
     struct ra_session *s; /* a reference */
     struct authz *fresh;  /* owned until memory has it */
+    bool answers;         /* a challenge: fresh has the id of the authorization that is there */
     bool spends;
     uint8_t token_hash[32];
     vouch_cb *cb;
@@ -23,9 +24,23 @@ static void op_free(struct vouch_op *o)
     free(o);
 }
 
+/* An authorization given up while its challenge was verified stays given up, and costs no token. */
+static int check_pending(struct vouch_op *o, struct err *e)
+{
+    pthread_mutex_lock(&o->ra->lock);
+    const struct authz *a = authz_find(o->ra, o->s, o->fresh->id);
+    bool waits = a && a->status == RA_PENDING && !a->ending;
+    pthread_mutex_unlock(&o->ra->lock);
+    return waits ? 0
+                 : err_set(e, ERR_UNAUTHORIZED, "authorization-deactivated",
+                           "the authorization was deactivated meanwhile; make a new order");
+}
+
 static int vouch_write(struct op *op, struct store *s, struct err *e)
 {
     struct vouch_op *o = (struct vouch_op *)(void *)op;
+    if (o->answers && check_pending(o, e) < 0)
+        return -1;
     if (o->spends && store_token_spend(s, o->token_hash, o->fresh->validated, e) < 0)
         return -1;
     return store_authz_put(s, o->fresh, e);
@@ -51,21 +66,41 @@ static void vouch_done(struct op *op, struct ra *ra, const struct err *e)
         pthread_mutex_unlock(&ra->lock);
     }
     if (e)
-        audit_refused(ra, o->fresh->spiffe_id, o->s, e);
+        audit_refused(ra, o->fresh->spiffe_id, o->s, o->fresh->kind, false, e);
     o->cb(o->arg, e);
     op_free(o);
 }
 
 /* --- the steps ----------------------------------------------------------------------------------------------------------- */
 
-static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts *f, struct err *e)
+/* f NULL: the part that needs no evidence. Else entry becomes the id of the entry decided on. */
+static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts *f, char entry[RA_ID_LEN + 1],
+                       struct err *e)
 {
     pthread_mutex_lock(&ra->lock);
     const struct entry *x = registry_by_spiffe_id(&ra->entries, spiffe_id);
     int rc = f ? decide(x ? &x->x : NULL, spiffe_id, ra->authority, f, e)
                : decide_entry(x ? &x->x : NULL, spiffe_id, ra->authority, e);
+    if (rc == 0 && f)
+        memcpy(entry, x->x.id, RA_ID_LEN + 1);
     pthread_mutex_unlock(&ra->lock);
     return rc;
+}
+
+/* An SVID proves its ID as long as the entry that it was issued for stands. */
+static int svid_read(struct ra *ra, const struct attest_result *r, char entry[RA_ID_LEN + 1], struct err *e)
+{
+    pthread_mutex_lock(&ra->lock);
+    const struct entry *x = registry_by_spiffe_id(&ra->entries, r->spiffe_id);
+    bool stands = x && r->not_before + RA_SVID_BACKDATE >= x->x.created;
+    if (stands)
+        memcpy(entry, x->x.id, RA_ID_LEN + 1);
+    pthread_mutex_unlock(&ra->lock);
+    return stands ? 0
+                  : err_set(e, ERR_BAD_EVIDENCE, "x509pop-entry",
+                            "the entry that the presented SVID of %.200s was issued for is not there any more; use a "
+                            "join token (mayfly token create)",
+                            r->spiffe_id);
 }
 
 static int check_evidence(struct vouch_op *o, struct attest_result *r, const json_t *evidence,
@@ -77,16 +112,20 @@ static int check_evidence(struct vouch_op *o, struct attest_result *r, const jso
         return no_memory(e);
     ca_client_snapshot(o->ra->ca, s);
     struct attest_anchor anchor = {{s->root, s->known ? s->root_len : 0}, {s->issuing, s->known ? s->issuing_len : 0}};
-    attest_key_authorization(digest, freshness, o->s->thumbprint);
-    int rc = attest_verify(r, evidence, digest, &anchor, o->ra->config->trust_domain, o->fresh->validated,
+    int rc = attest_key_authorization(digest, freshness, o->s->thumbprint) < 0 ? no_memory(e) : 0;
+    if (rc == 0)
+        rc = attest_verify(r, evidence, digest, &anchor, o->ra->config->trust_domain, o->fresh->validated,
                            o->fresh->salt, e);
     free(s);
     return rc;
 }
 
-/* What is remembered of the evidence: enough to decide again when the entry changes. */
+/* What is remembered of the evidence: enough to decide again when the entry changes. It vouches no
+ * longer than it lives itself. */
 static int keep_facts(struct authz *a, const struct attest_result *r, struct err *e)
 {
+    if (r->not_after && r->not_after < a->expires)
+        a->expires = r->not_after;
     a->kind = r->kind;
     a->proves = strcmp(r->spiffe_id, a->spiffe_id) == 0;
     memcpy(a->evidence, r->evidence_sha256, sizeof a->evidence);
@@ -97,21 +136,25 @@ static int vouch_check(struct vouch_op *o, const char *spiffe_id, const json_t *
                        struct err *e)
 {
     struct attest_result r;
+    char entry[RA_ID_LEN + 1] = ""; /* of the ID that the evidence proves */
     /* 1. an entry that this session may obtain at all; before evidence costs anything */
-    if (check_entry(o->ra, spiffe_id, NULL, e) < 0)
+    if (check_entry(o->ra, spiffe_id, NULL, NULL, e) < 0)
         return -1;
     /* 2. the evidence itself, bound to this session and its fresh value */
     if (random_fill(o->fresh->salt, sizeof o->fresh->salt, e) < 0 ||
         check_evidence(o, &r, evidence, freshness, e) < 0)
         return -1;
-    /* 3. a join token: what it gives, if it lives */
+    o->fresh->kind = r.kind; /* a refusal says it, too */
+    /* 3. what a join token gives, if it lives; whether what was proven still has its entry */
     o->spends = r.kind == ATTEST_JOIN_TOKEN;
     memcpy(o->token_hash, r.token_hash, sizeof o->token_hash);
-    int rc = o->spends ? token_read(o->ra, &r, o->fresh->validated, e) : 0;
+    int rc = o->spends ? token_read(o->ra, &r, entry, o->fresh->validated, e) : svid_read(o->ra, &r, entry, e);
     /* 4. the decision */
-    struct facts f = {r.spiffe_id, r.selectors, r.selectors_count};
+    bool own = strcmp(r.spiffe_id, spiffe_id) == 0;
+    struct facts f = {.proven_id = r.spiffe_id, .entry_id = own ? entry : NULL,
+                      .selectors = r.selectors, .selectors_count = r.selectors_count};
     if (rc == 0)
-        rc = check_entry(o->ra, spiffe_id, &f, e);
+        rc = check_entry(o->ra, spiffe_id, &f, o->fresh->entry, e);
     if (rc == 0)
         rc = keep_facts(o->fresh, &r, e);
     attest_result_free(&r);
@@ -148,13 +191,13 @@ void vouch(struct ra *ra, struct ra_session *s, const char *spiffe_id, const cha
         cb(arg, &e);
         return;
     }
-    *o = (struct vouch_op){.op = {.write = vouch_write, .done = vouch_done},
+    *o = (struct vouch_op){.op = {.write = vouch_write, .done = vouch_done}, .answers = id != NULL,
                            .ra = ra, .s = session_ref(s), .cb = cb, .arg = arg};
     if (vouch_begin(o, spiffe_id, id, &e) == 0 && vouch_check(o, spiffe_id, evidence, freshness, &e) == 0 &&
         /* 5. token and authorization, in one transaction */
         writer_push(ra, &o->op, &e) == 0)
         return;
-    audit_refused(ra, spiffe_id, s, &e);
+    audit_refused(ra, spiffe_id, s, o->fresh ? o->fresh->kind : 0, false, &e);
     op_free(o);
     cb(arg, &e);
 }

@@ -14,30 +14,29 @@
 
 /* --- one batch ------------------------------------------------------------------------------------------- */
 
-static void write_one(struct ra *ra, struct op *op)
+/* -1: the store failed, with its word in e, and the whole batch goes. A refusal of this op alone is in
+ * op->err. */
+static int write_one(struct ra *ra, struct op *op, struct err *e)
 {
-    struct err ignored = {0};
-    if (store_mark(ra->store, &op->err) < 0)
-        return;
+    if (store_mark(ra->store, e) < 0)
+        return -1;
     int rc = op->write(op, ra->store, &op->err);
-    if (store_failed(ra->store)) /* the whole batch goes; there may be no savepoint left */
-        return;
+    if (store_failed(ra->store)) { /* there may be no savepoint left */
+        *e = op->err;
+        return -1;
+    }
     if (rc == 0)
         err_clear(&op->err);
-    store_release(ra->store, rc == 0, rc == 0 ? &op->err : &ignored);
+    return store_release(ra->store, rc == 0, e);
 }
 
 static int write_batch(struct ra *ra, struct op *list, struct err *e)
 {
     if (store_begin(ra->store, e) < 0)
         return -1;
-    for (struct op *op = list; op; op = op->next) {
-        write_one(ra, op);
-        if (store_failed(ra->store)) {
-            *e = op->err;
+    for (struct op *op = list; op; op = op->next)
+        if (write_one(ra, op, e) < 0)
             return -1;
-        }
-    }
     return store_commit(ra->store, e);
 }
 

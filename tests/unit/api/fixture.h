@@ -182,6 +182,8 @@ static inline void frame_answer(struct world *w, int fd, struct bytes frame, str
         /* the id of a CA_INFO is the client's choice: put it back into the header */
         for (int i = 0; i < 8; i++)
             out->p[2 + i] = (uint8_t)(f.id >> (56 - 8 * i));
+    } else if (f.type == CA_RECORD) {
+        ca_recorded_write(out, f.id, 1);
     } else {
         atomic_fetch_add(&w->heard, 1);
         while (atomic_load(&w->hold))

@@ -264,6 +264,49 @@ static void test_admin(void **state)
     client_free(c);
 }
 
+/* More entries than one page holds, by number or by bytes: each page says where the next begins. */
+static void test_admin_pages(void **state)
+{
+    enum { MANY = 40 }; /* of 32 kB */
+    struct world *w = *state;
+    struct client *c = client_new(w);
+    struct buf json;
+    char path[300] = "/admin/v1/entries", last[100] = "";
+    size_t seen = 0, pages = 0;
+    buf_init(&json, 65536);
+    for (int i = 0; i < MANY; i++) {
+        buf_reset(&json);
+        buf_fmt(&json, "{\"spiffe_id\":\"" WEB "%02d\",\"selectors\":[", i);
+        for (int k = 0; k < 32; k++)
+            buf_fmt(&json, "%s\"x:%01000d\"", k ? "," : "", k);
+        buf_str(&json, "]}");
+        entry_make(w, buf_cstr(&json));
+    }
+    for (bool more = true; more; pages++) {
+        assert_int_equal(admin(c, "GET", path, NULL), 200);
+        json_t *list = json_object_get(c->doc, "entries"), *x;
+        size_t i;
+        json_array_foreach(list, i, x)
+        {
+            const char *id = json_string_value(json_object_get(x, "spiffe_id"));
+            assert_true(strcmp(id, last) > 0);
+            snprintf(last, sizeof last, "%s", id);
+        }
+        seen += json_array_size(list);
+        more = *member(c, "next") != 0;
+        if (more)
+            assert_string_equal(member(c, "next"), last);
+        snprintf(path, sizeof path, "/admin/v1/entries?after=%s", member(c, "next"));
+    }
+    assert_int_equal(seen, MANY);
+    assert_true(pages > 1);
+    assert_int_equal(admin(c, "GET", "/admin/v1/entries?limit=3", NULL), 200);
+    assert_int_equal(json_array_size(json_object_get(c->doc, "entries")), 3);
+    assert_string_equal(member(c, "next"), WEB "02");
+    buf_free(&json);
+    client_free(c);
+}
+
 static void test_admin_refused(void **state)
 {
     struct client *c = client_new(*state);
@@ -289,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_admin, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_admin_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_admin_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_drain, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_while_waiting, setup, teardown),

@@ -123,6 +123,46 @@ static void test_others(void **state)
     assert_int_equal(payload_account_parse(&a, "{\"onlyReturnExisting\":1}", 24, &e), -1);
 }
 
+/* RFC 8555 §7.3.2: of an account's status only deactivation is taken, all else ignored. */
+static void test_account_status(void **state)
+{
+    static const char *const ignored[] = {"{\"status\":\"valid\"}", "{\"status\":\"revoked\"}", "{\"status\":1}", "{}"};
+    struct payload_account a = {0};
+    struct err e = {0};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
+        assert_int_equal(payload_account_parse(&a, ignored[i], strlen(ignored[i]), &e), 0);
+        assert_false(a.deactivate);
+    }
+    assert_int_equal(payload_account_parse(&a, "{\"status\":\"deactivated\"}", 24, &e), 0);
+    assert_true(a.deactivate);
+}
+
+/* A join token does not stay in memory that is given back: neither of a request that was understood,
+ * nor of one that was refused. */
+static void test_evidence_wiped(void **state)
+{
+    static const struct {
+        parse_fn *parse;
+        const char *json;
+        int rc;
+    } cases[] = {
+        {payload_order_parse, "{\"identifiers\":[" URI "],\"csr\":\"MAA\",\"evidence\":[\"a/b\",\"c2VjcmV0\"]}", 0},
+        {payload_order_parse, "{\"identifiers\":[],\"csr\":\"MAA\",\"evidence\":[\"a/b\",\"c2VjcmV0\"]}", -1},
+        {payload_evidence_parse, "[\"a/b\",\"c2VjcmV0\"]", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static const char zeros[8];
+        struct payload_order p = {0};
+        struct err e = {0};
+        assert_int_equal(cases[i].parse(&p, cases[i].json, strlen(cases[i].json), &e), cases[i].rc);
+        json_t *secret = json_incref(json_array_get(p.evidence, 1));
+        assert_string_equal(json_string_value(secret), "c2VjcmV0");
+        payload_order_free(&p);
+        assert_memory_equal(json_string_value(secret), zeros, 8);
+        json_decref(secret);
+    }
+}
+
 static void test_contacts(void **state)
 {
     static const struct {
@@ -209,7 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),  cmocka_unit_test(test_order_refused), cmocka_unit_test(test_order_bounds),
         cmocka_unit_test(test_others), cmocka_unit_test(test_contacts),      cmocka_unit_test(test_admin_entry),
-        cmocka_unit_test(test_admin_token),
+        cmocka_unit_test(test_admin_token),    cmocka_unit_test(test_account_status), cmocka_unit_test(test_evidence_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,6 +82,22 @@ static void test_rules(void **state)
     }
 }
 
+/* Where the store lies is the operator's business: in the log and the admin's answer, not the client's. */
+static void test_hidden(void **state)
+{
+    static const char *const rules[] = {"store-disk", "store-io"};
+    static const char msg[] = "cannot write in /srv/mayfly.db";
+    for (size_t i = 0; i < 2; i++) {
+        json_t *doc = document(ERR_UNAVAILABLE, rules[i], msg, true);
+        assert_null(strstr(json_string_value(json_object_get(doc, "detail")), "/srv"));
+        assert_int_equal(json_integer_value(json_object_get(doc, "status")), 503);
+        json_decref(doc);
+        doc = document(ERR_UNAVAILABLE, rules[i], msg, false);
+        assert_string_equal(json_string_value(json_object_get(doc, "detail")), msg);
+        json_decref(doc);
+    }
+}
+
 static void test_algorithms(void **state)
 {
     json_t *doc = document(ERR_BAD_SIG_ALG, "jws-alg", "no", true);
@@ -98,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code),
         cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_hidden),
         cmocka_unit_test(test_algorithms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,7 @@ static void test_found(void **state)
         {public_routes, "POST", "/acme/authz/" ID, ID, acme_authz},
         {public_routes, "POST", "/acme/challenge/" ID, ID, acme_challenge},
         {public_routes, "POST", "/acme/account/" ID, ID, acme_account},
+        {public_routes, "POST", "/acme/orders/" ID, ID, acme_orders},
         {public_routes, "GET", "/log/tile/0/x001/234", "tile/0/x001/234", public_log},
         {public_routes, "HEAD", "/healthz", "", public_health},
         {admin_routes, "PUT", "/admin/v1/entries/" ID, ID, admin_entry},

@@ -139,6 +139,22 @@ static void test_accounts(void **state)
     snprintf(c->kid, sizeof c->kid, "%s", kid);
     assert_int_equal(post(c, kid, NULL), 200);
     assert_int_equal(post(c, kid, "{\"contact\":[\"mailto:a@b.example\"]}"), 200);
+    assert_int_equal(post(c, kid, "{\"status\":\"valid\",\"orders\":\"x\"}"), 200);
+    assert_string_equal(member(c, "status"), "valid");
+    /* its open orders */
+    char orders[300], order[300];
+    snprintf(orders, sizeof orders, "%s", member(c, "orders"));
+    assert_int_equal(post(c, orders, NULL), 200);
+    assert_int_equal(json_array_size(json_object_get(c->doc, "orders")), 0);
+    assert_int_equal(post(c, "/acme/new-order", "{\"identifiers\":[{\"type\":\"uri\",\"value\":\"" WEB "\"}]}"), 201);
+    snprintf(order, sizeof order, "%s", answer_header(c, "Location"));
+    assert_int_equal(post(c, orders, NULL), 200);
+    assert_int_equal(json_array_size(json_object_get(c->doc, "orders")), 1);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(c->doc, "orders"), 0)), order);
+    post(c, orders, "{}");
+    assert_problem(c, 400, "malformed");
+    post(c, "/acme/orders/AAAAAAAAAAAAAAAAAAAAAA", NULL);
+    assert_problem(c, 403, "unauthorized");
     assert_int_equal(post(c, kid, "{\"status\":\"deactivated\"}"), 200);
     assert_string_equal(member(c, "status"), "deactivated");
     post(c, kid, NULL);

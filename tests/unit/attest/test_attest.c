@@ -73,15 +73,17 @@ static void test_names(void **state)
 static void test_key_authorization(void **state)
 {
     uint8_t got[32], want[32];
-    attest_key_authorization(got, "token", "thumb");
+    assert_int_equal(attest_key_authorization(got, "token", "thumb"), 0);
     SHA256((const uint8_t *)"token.thumb", 11, want);
     assert_memory_equal(got, want, 32);
-    /* What can not be a token of ours binds nothing, and does not overflow. */
-    char longer[2000];
+    /* However long it is: never a digest that others have, too. */
+    char longer[2007];
     memset(longer, 'x', sizeof longer - 1);
     longer[sizeof longer - 1] = 0;
-    attest_key_authorization(got, longer, "thumb");
-    memset(want, 0, sizeof want);
+    memcpy(longer + 2000, ".thumb", 7);
+    SHA256((const uint8_t *)longer, 2006, want);
+    longer[2000] = 0;
+    assert_int_equal(attest_key_authorization(got, longer, "thumb"), 0);
     assert_memory_equal(got, want, 32);
 }
 

@@ -28,6 +28,9 @@ struct fake_signer {
     pthread_mutex_t lock; /* below */
     struct err refuse;    /* code not ERR_NONE: the answer to every request */
     bool mute;            /* no answer at all */
+    bool no_records;      /* records are refused, as by a cap */
+    unsigned recorded;    /* records taken; the newest of them below */
+    struct { uint16_t type; size_t len; uint8_t body[CA_RECORD_MAX]; } records[16];
     struct ca_issue last; /* numbers of it; views are gone */
     char last_id[2049], last_attestor[33], last_entry[65], last_dns[300];
     uint8_t last_evidence[32], last_session[32];
@@ -81,6 +84,25 @@ static inline void fake_issue(struct fake_signer *f, struct buf *out, uint64_t i
     key_free(k);
 }
 
+static inline void fake_record(struct fake_signer *f, const struct ipc_frame *x, struct buf *out)
+{
+    struct ca_record m;
+    struct tlog_record_info info;
+    struct err e = {0}, why = {0};
+    if (ca_record_parse(&m, x->body, &e) < 0 || tlog_record_parse(&info, m.type, m.body, &e) < 0)
+        abort();
+    if (f->no_records) {
+        err_set(&why, ERR_RATE, "rate", "not now");
+        ca_refused_write(out, x->id, &why);
+        return;
+    }
+    size_t i = f->recorded++ % 16;
+    f->records[i].type = m.type;
+    f->records[i].len = m.body.len;
+    memcpy(f->records[i].body, m.body.p, m.body.len);
+    ca_recorded_write(out, x->id, 1000 + f->recorded);
+}
+
 static inline void fake_answer(struct fake_signer *f, int fd, struct bytes frame, struct buf *out)
 {
     struct ipc_frame x;
@@ -97,6 +119,8 @@ static inline void fake_answer(struct fake_signer *f, int fd, struct bytes frame
     bool mute = f->mute && x.type == CA_ISSUE;
     if (x.type == CA_INFO) {
         ca_info_write(out, x.id, &info);
+    } else if (x.type == CA_RECORD) {
+        fake_record(f, &x, out);
     } else {
         if (x.type != CA_ISSUE || ca_issue_parse(&m, x.body, &e) < 0)
             abort();
@@ -241,6 +265,7 @@ struct wait {
     struct ra_authz_view a;
     char entry_id[RA_ID_LEN + 1];
     uint64_t revision;
+    int64_t created_at;
     unsigned ttl;
     struct ra_token_view t;
     struct ra_session *s;
@@ -316,6 +341,7 @@ static inline void on_entry(void *arg, const struct ra_entry *x, const struct er
     if (x) {
         memcpy(w->entry_id, x->id, sizeof w->entry_id);
         w->revision = x->revision;
+        w->created_at = x->created;
         w->ttl = x->ttl;
         snprintf(w->uri, sizeof w->uri, "%s", x->spiffe_id);
     }
@@ -446,6 +472,59 @@ static inline void order_new(struct fx *x, struct ra_session *s, const struct as
     wait_init(w);
     ra_order_new(x->ra, s, &r, on_order, w);
     memset(ids, 0xee, sizeof ids); /* the request ends with the call */
+}
+
+/* The store thread held still: what is pushed meanwhile becomes one transaction. */
+struct held {
+    struct op op;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    enum held_step { HELD_ASKED, HELD_STILL, HELD_GO, HELD_GONE } at;
+};
+
+static inline void held_at(struct held *h, enum held_step at) /* comes to it */
+{
+    pthread_mutex_lock(&h->lock);
+    h->at = at;
+    pthread_cond_broadcast(&h->cond);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static inline void held_wait(struct held *h, enum held_step at)
+{
+    pthread_mutex_lock(&h->lock);
+    while (h->at != at)
+        pthread_cond_wait(&h->cond, &h->lock);
+    pthread_mutex_unlock(&h->lock);
+}
+
+static inline int held_write(struct op *op, struct store *s, struct err *e)
+{
+    held_at((struct held *)(void *)op, HELD_STILL);
+    held_wait((struct held *)(void *)op, HELD_GO);
+    return 0;
+}
+
+static inline void held_done(struct op *op, struct ra *ra, const struct err *e)
+{
+    held_at((struct held *)(void *)op, HELD_GONE);
+}
+
+static inline void store_hold(struct fx *x, struct held *h)
+{
+    struct err e = {0};
+    *h = (struct held){.op = {.write = held_write, .done = held_done}, .at = HELD_ASKED};
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_cond_init(&h->cond, NULL);
+    if (writer_push(x->ra, &h->op, &e) < 0)
+        abort();
+    held_wait(h, HELD_STILL);
+}
+
+static inline void store_let_go(struct held *h)
+{
+    held_at(h, HELD_GO);
+    held_wait(h, HELD_GONE);
 }
 
 /* A CSR with a key of its own, in static memory. */

@@ -57,7 +57,7 @@ static void test_table(void **state)
         memcpy(wants, r->wants, sizeof wants);
         memcpy(shows, r->shows, sizeof shows);
         struct ra_entry x = {.spiffe_id = web, .parent = r->parent, .selectors = wants, .selectors_count = count(wants)};
-        struct facts f = {r->proves, shows, count(shows)};
+        struct facts f = {.proven_id = r->proves, .selectors = shows, .selectors_count = count(shows)};
         struct err e = {0};
         int rc = decide(r->entry ? &x : NULL, WEB, SERVER, &f, &e);
         if (rc != (r->rule ? -1 : 0) || strcmp(e.rule, r->rule ? r->rule : "") != 0)
@@ -65,6 +65,24 @@ static void test_table(void **state)
         /* no selector's value is told to who asks */
         assert_null(strstr(e.msg, "k8s:"));
     }
+}
+
+/* An entry created again is another: what was shown for the first gives nothing, whatever it is. */
+static void test_entry_other(void **state)
+{
+    char *sels[] = {a};
+    struct ra_entry x = {.id = "first", .spiffe_id = web, .parent = server, .selectors = sels, .selectors_count = 1};
+    struct facts f = {.proven_id = WEB, .entry_id = "first", .selectors = sels, .selectors_count = 1};
+    struct err e = {0};
+    assert_int_equal(decide(&x, WEB, SERVER, &f, &e), 0);
+    memcpy(x.id, "second", 7);
+    assert_int_equal(decide(&x, WEB, SERVER, &f, &e), -1);
+    assert_string_equal(e.rule, "entry-other");
+    assert_int_equal(e.code, ERR_UNAUTHORIZED);
+    f.entry_id = "";
+    assert_int_equal(decide(&x, WEB, SERVER, &f, &e), -1);
+    f.entry_id = NULL;
+    assert_int_equal(decide(&x, WEB, SERVER, &f, &e), 0);
 }
 
 static void test_dns(void **state)
@@ -84,6 +102,6 @@ static void test_dns(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_dns)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_entry_other), cmocka_unit_test(test_dns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

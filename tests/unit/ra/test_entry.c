@@ -105,10 +105,22 @@ static void get(const char *which, struct wait *w)
     wait_for(w);
 }
 
-static void count_each(void *arg, const struct ra_entry *e)
+/* Names them; enough is after /web. */
+static bool name_each(void *arg, const struct ra_entry *e)
 {
     char *all = arg;
     strcat(strcat(all, strrchr(e->spiffe_id, '/')), " ");
+    return strcmp(e->spiffe_id, WEB) != 0;
+}
+
+static void page(const char *after, size_t limit, const char *want, bool want_more)
+{
+    char all[256] = "";
+    bool more;
+    struct err e = {0};
+    assert_int_equal(ra_entry_each(x.ra, after, limit, name_each, all, &more, &e), 0);
+    assert_string_equal(all, want);
+    assert_int_equal(more, want_more);
 }
 
 static void test_life(void **state)
@@ -161,22 +173,21 @@ static void test_life(void **state)
 
     /* in order, by pages, and after a restart */
     fx_reopen(&x);
-    char all[256] = "";
-    assert_int_equal(ra_entry_each(x.ra, NULL, 10, count_each, all), 3);
-    assert_string_equal(all, "/alpha /web /zeta ");
-    all[0] = 0;
-    assert_int_equal(ra_entry_each(x.ra, "spiffe://example.org/alpha", 1, count_each, all), 1);
-    assert_string_equal(all, "/web ");
-    assert_int_equal(ra_entry_each(x.ra, "spiffe://example.org/zz", 1, count_each, all), 0);
+    page(NULL, 1, "/alpha ", true);
+    page(NULL, 10, "/alpha /web ", true); /* each said that it is enough */
+    page("spiffe://example.org/alpha", 1, "/web ", true);
+    page(WEB, 10, "/zeta ", false);
+    page(WEB, 1, "/zeta ", false);
+    page("spiffe://example.org/zz", 1, "", false);
     get(by_id, &w);
     assert_int_equal(w.revision, 3);
     assert_int_equal(w.ttl, 90);
 
     wait_init(&w);
-    ra_entry_delete(x.ra, WEB, on_entry, &w);
+    ra_entry_delete(x.ra, WEB, "uid:7", on_entry, &w);
     EXPECT(&w, NULL);
     wait_init(&w);
-    ra_entry_delete(x.ra, WEB, on_entry, &w);
+    ra_entry_delete(x.ra, WEB, "uid:7", on_entry, &w);
     EXPECT(&w, "entry");
     fx_reopen(&x);
     get(by_id, &w);

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/ra/fixture.h"
+#include "ca/profile.h"
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 
@@ -302,6 +303,18 @@ static void test_evidence_in_band(void **state)
     /* a token of another identity proves nothing, and survives */
     csr = csr_for(DB);
     refused_new(s, (struct ask){.uri = DB, .csr = &csr, .evidence = good}, "evidence-id");
+    /* the account's own key for the certificate; an account that has all the orders it may have */
+    uint8_t der[4096];
+    struct bytes own = {der, csr_build(der, sizeof der, key_evp(ra_session_key(s)), &(struct csr_spec){.san = "URI:" WEB})};
+    refused_new(s, (struct ask){.uri = WEB, .csr = &own, .evidence = good}, "csr-key");
+    csr = csr_for(WEB);
+    pthread_mutex_lock(&x.ra->lock);
+    s->open_count += RA_ORDERS_SESSION_MAX;
+    pthread_mutex_unlock(&x.ra->lock);
+    refused_new(s, (struct ask){.uri = WEB, .csr = &csr, .evidence = good}, "orders-session");
+    pthread_mutex_lock(&x.ra->lock);
+    s->open_count -= RA_ORDERS_SESSION_MAX;
+    pthread_mutex_unlock(&x.ra->lock);
     struct ra_identifier id = {"uri", WEB};
     struct wait w;
     struct ra_order_request r = {.identifiers = &id, .identifiers_count = 1, .evidence = good};
@@ -334,22 +347,36 @@ static void test_evidence_in_band(void **state)
     ra_session_release(other);
 }
 
-/* A restarted agent comes back with the SVID it has. */
-static void test_x509pop(void **state)
+/* Possession of an SVID of WEB, issued when. */
+static json_t *svid_evidence(const struct ra_session *s, int64_t when)
 {
     struct err e = {0};
-    struct wait w;
     struct buf leaf, out;
     uint8_t digest[32];
     struct key *k = key_generate(KEY_P256, &e);
     struct pki_leaf l = pki_svid("critical,URI:" WEB);
+    l.not_before = when - PROFILE_BACKDATE;
+    l.not_after = when + 300;
     pki_leaf_der(&leaf, &x.pki, k, &l);
     struct bytes chain[] = {{leaf.p, leaf.len}, {x.pki.issuing_der.p, x.pki.issuing_der.len}};
-    struct ra_session *s = make_session(&x);
     buf_init(&out, 65536);
-    attest_key_authorization(digest, "nonce", ra_session_thumbprint(s));
+    assert_int_equal(attest_key_authorization(digest, "nonce", ra_session_thumbprint(s)), 0);
     assert_int_equal(attest_x509pop_collect(&out, chain, 2, k, digest, &e), 0);
     json_t *cmw = json_parse(out.p, out.len, 65536, &e);
+    buf_free(&out);
+    buf_free(&leaf);
+    key_free(k);
+    return cmw;
+}
+
+/* A restarted agent comes back with the SVID it has. */
+static void test_x509pop(void **state)
+{
+    struct wait w;
+    struct ra_session *s = make_session(&x);
+    int64_t now = clock_wall();
+    json_t *cmw = svid_evidence(s, now);
+    assert_int_equal(RA_SVID_BACKDATE, PROFILE_BACKDATE);
     struct bytes csr = csr_for(DB);
     refused_new(s, (struct ask){.uri = DB, .csr = &csr, .evidence = cmw}, "evidence-id");
     csr = csr_for(WEB);
@@ -357,11 +384,163 @@ static void test_x509pop(void **state)
     EXPECT(&w, NULL);
     assert_int_equal(w.o.status, RA_VALID);
     assert_string_equal(x.signer.last_attestor, "x509pop");
+    char authz[RA_ID_LEN + 1];
+    memcpy(authz, w.order_authz, sizeof authz);
+    wait_free(&w);
+    /* what it gives lives no longer than the SVID does, however long sessions live */
+    ra_authz_get(x.ra, s, authz, on_authz, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.a.expires, now + 300);
+    json_decref(cmw);
+    ra_session_release(s);
+}
+
+static void entry_again(const char *id, const char *selector, const char *dns)
+{
+    struct wait w;
+    wait_init(&w);
+    ra_entry_delete(x.ra, id, "uid:7", on_entry, &w);
+    EXPECT(&w, NULL);
+    make_entry(&x, id, selector, dns);
+}
+
+/* Deleting an entry ends what was given for it, also when it is created again: authorizations, join
+ * tokens and SVIDs of the first get nothing from the second. */
+static void test_entry_created_again(void **state)
+{
+    struct wait w;
+    uint8_t secret[32], selectors[32];
+    char order[RA_ID_LEN + 1];
+    struct ra_session *s = authorized(), *other = make_session(&x);
+    make_token(&x, WEB, "k8s:ns:a", 0, secret);
+    make_token(&x, NULL, "k8s:ns:a", 0, selectors);
+    order_new(&x, s, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_READY);
+    memcpy(order, w.o.id, sizeof order);
+    entry_again(WEB, NULL, "web.example.org");
+    struct bytes csr = csr_for(WEB);
+    for (int i = 0; i < 2; i++) { /* before a restart, and after it */
+        order_new(&x, s, &(struct ask){.uri = WEB, .csr = &csr}, &w);
+        EXPECT(&w, NULL);
+        assert_int_equal(w.o.status, RA_PENDING);
+        if (i == 0) {
+            wait_init(&w);
+            ra_order_finalize(x.ra, s, order, csr, on_order, &w);
+            EXPECT(&w, "order-status");
+        }
+        json_t *token = token_evidence(other, secret, "nonce");
+        refused_new(other, (struct ask){.uri = WEB, .csr = &csr, .evidence = token}, "token-entry");
+        csr = csr_for(DB); /* not even its selectors */
+        refused_new(other, (struct ask){.uri = DB, .csr = &csr, .evidence = token}, "token-entry");
+        csr = csr_for(WEB);
+        json_decref(token);
+        char id[RA_ID_LEN + 1], other_id[RA_ID_LEN + 1];
+        memcpy(id, ra_session_id(s), sizeof id);
+        memcpy(other_id, ra_session_id(other), sizeof other_id);
+        ra_session_release(s);
+        ra_session_release(other);
+        if (i == 0)
+            fx_reopen(&x);
+        s = ra_session_find(x.ra, id);
+        other = ra_session_find(x.ra, other_id);
+    }
+    wait_init(&w);
+    ra_entry_get(x.ra, WEB, on_entry, &w);
+    EXPECT(&w, NULL);
+    json_t *old = svid_evidence(other, w.created_at - 1), *young = svid_evidence(other, w.created_at);
+    refused_new(other, (struct ask){.uri = WEB, .csr = &csr, .evidence = old}, "x509pop-entry");
+    order_new(&x, other, &(struct ask){.uri = WEB, .csr = &csr, .evidence = young}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+    /* by selectors, too: the second entry has the same as the first */
+    csr = csr_for(DB);
+    json_t *cmw = token_evidence(s, selectors, "nonce");
+    order_new(&x, s, &(struct ask){.uri = DB, .csr = &csr, .evidence = cmw}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+    entry_again(DB, "k8s:ns:a", NULL);
+    order_new(&x, s, &(struct ask){.uri = DB, .csr = &csr}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_PENDING);
+    json_decref(old);
+    json_decref(young);
+    json_decref(cmw);
+    ra_session_release(s);
+    ra_session_release(other);
+}
+
+static void set_selector(const char *id, const char *selector)
+{
+    struct wait w;
+    char id_copy[2049], sel[100], *sels[] = {sel};
+    snprintf(id_copy, sizeof id_copy, "%s", id);
+    snprintf(sel, sizeof sel, "%s", selector);
+    struct ra_entry e = entry_of(id_copy);
+    e.selectors = sels;
+    e.selectors_count = 1;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+}
+
+/* An authorization that the entry outgrew stands in nobody's way: fresh evidence takes its place, in
+ * one round trip and by the challenge. */
+static void test_outgrown(void **state)
+{
+    struct wait w;
+    char authz[RA_ID_LEN + 1];
+    uint8_t secret[32];
+    struct ra_session *s = make_session(&x);
+    struct bytes csr = csr_for(DB);
+    make_token(&x, NULL, "k8s:ns:a", 0, secret);
+    json_t *cmw = token_evidence(s, secret, "nonce");
+    order_new(&x, s, &(struct ask){.uri = DB, .csr = &csr, .evidence = cmw}, &w);
+    EXPECT(&w, NULL);
     wait_free(&w);
     json_decref(cmw);
-    buf_free(&out);
-    buf_free(&leaf);
-    key_free(k);
+    order_new(&x, s, &(struct ask){.uri = DB}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_READY);
+    char ready[RA_ID_LEN + 1];
+    memcpy(ready, w.o.id, sizeof ready);
+
+    set_selector(DB, "k8s:ns:b");
+    wait_init(&w);
+    ra_order_get(x.ra, s, ready, on_order, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_INVALID);
+    make_token(&x, NULL, "k8s:ns:b", 0, secret);
+    cmw = token_evidence(s, secret, "nonce");
+    order_new(&x, s, &(struct ask){.uri = DB, .csr = &csr, .evidence = cmw}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+    json_decref(cmw);
+
+    set_selector(DB, "k8s:ns:a");
+    order_new(&x, s, &(struct ask){.uri = DB, .csr = &csr}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_PENDING);
+    memcpy(authz, w.order_authz, sizeof authz);
+    memcpy(ready, w.o.id, sizeof ready);
+    wait_init(&w);
+    ra_authz_get(x.ra, s, authz, on_authz, &w);
+    EXPECT(&w, NULL);
+    make_token(&x, NULL, "k8s:ns:a", 0, secret);
+    cmw = token_evidence(s, secret, w.a.challenge_token);
+    wait_init(&w);
+    ra_challenge_answer(x.ra, s, authz, cmw, on_authz, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.a.status, RA_VALID);
+    wait_init(&w);
+    ra_order_finalize(x.ra, s, ready, csr, on_order, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+    json_decref(cmw);
     ra_session_release(s);
 }
 
@@ -415,7 +594,7 @@ static void test_entry_changes(void **state)
     csr = csr_for(WEB);
     refused_new(s, (struct ask){.uri = WEB, .csr = &csr}, "parent");
     wait_init(&w);
-    ra_entry_delete(x.ra, WEB, on_entry, &w);
+    ra_entry_delete(x.ra, WEB, "uid:7", on_entry, &w);
     EXPECT(&w, NULL);
     refused_new(s, (struct ask){.uri = WEB, .csr = &csr}, "entry");
     make_entry(&x, WEB, NULL, "web.example.org");
@@ -539,6 +718,76 @@ static void test_deactivation(void **state)
     ra_session_release(s);
 }
 
+/* An authorization given up while its challenge is verified stays given up; the token is not spent. */
+static void test_deactivated_meanwhile(void **state)
+{
+    struct held h;
+    struct wait w, given_up, answered;
+    uint8_t secret[32];
+    char authz[RA_ID_LEN + 1];
+    struct ra_session *s = make_session(&x), *other = make_session(&x);
+    struct bytes csr = csr_for(WEB);
+    make_token(&x, WEB, NULL, 0, secret);
+    order_new(&x, s, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    memcpy(authz, w.order_authz, sizeof authz);
+    wait_init(&w);
+    ra_authz_get(x.ra, s, authz, on_authz, &w);
+    EXPECT(&w, NULL);
+    json_t *cmw = token_evidence(s, secret, w.a.challenge_token);
+    wait_init(&given_up);
+    wait_init(&answered);
+    store_hold(&x, &h);
+    ra_authz_deactivate(x.ra, s, authz, on_authz, &given_up);
+    ra_challenge_answer(x.ra, s, authz, cmw, on_authz, &answered);
+    store_let_go(&h);
+    EXPECT(&given_up, NULL);
+    assert_int_equal(given_up.a.status, RA_DEACTIVATED);
+    EXPECT(&answered, NULL);
+    assert_int_equal(answered.a.status, RA_DEACTIVATED);
+    order_new(&x, s, &(struct ask){.uri = WEB, .csr = &csr}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_PENDING);
+    json_decref(cmw);
+    cmw = token_evidence(other, secret, "nonce");
+    order_new(&x, other, &(struct ask){.uri = WEB, .csr = &csr, .evidence = cmw}, &w);
+    EXPECT(&w, NULL);
+    wait_free(&w);
+    json_decref(cmw);
+    ra_session_release(s);
+    ra_session_release(other);
+}
+
+/* As many orders of strangers as there may be: who is authorized renews as ever. */
+static void test_crowd(void **state)
+{
+    struct wait w;
+    struct ra_session *s = authorized(), *stranger = make_session(&x);
+    struct bytes csr = csr_for(WEB);
+    pthread_mutex_lock(&x.ra->lock);
+    size_t pending = x.ra->pending;
+    x.ra->pending = RA_ORDERS_PENDING_MAX;
+    pthread_mutex_unlock(&x.ra->lock);
+    refused_new(stranger, (struct ask){.uri = WEB}, "orders");
+    order_new(&x, s, &(struct ask){.uri = WEB, .csr = &csr}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+    order_new(&x, s, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_READY);
+    pthread_mutex_lock(&x.ra->lock);
+    x.ra->pending = pending;
+    pthread_mutex_unlock(&x.ra->lock);
+    order_new(&x, stranger, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    pthread_mutex_lock(&x.ra->lock);
+    assert_int_equal(x.ra->pending, pending + 1);
+    pthread_mutex_unlock(&x.ra->lock);
+    ra_session_release(s);
+    ra_session_release(stranger);
+}
+
 static void test_limits(void **state)
 {
     struct wait w;
@@ -568,13 +817,28 @@ static void test_limits(void **state)
     ra_session_release(s);
 }
 
-/* The ring of finished orders: the oldest goes, and memory with it. */
+/* An order step by step, with its certificate. */
+static void plain_order(struct ra_session *s, struct bytes csr, char id[RA_ID_LEN + 1])
+{
+    struct wait w;
+    order_new(&x, s, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    memcpy(id, w.o.id, RA_ID_LEN + 1);
+    wait_init(&w);
+    ra_order_finalize(x.ra, s, id, csr, on_order, &w);
+    EXPECT(&w, NULL);
+    wait_free(&w);
+}
+
+/* The ring of finished orders: the oldest goes, and memory with it. Orders of one round trip do not
+ * take the place of others, whose certificate is yet to be fetched. */
 static void test_ring(void **state)
 {
     struct wait w;
-    struct ra_session *s = authorized();
-    char first[RA_ID_LEN + 1] = "";
+    struct ra_session *s = authorized(), *slow = authorized();
+    char first[RA_ID_LEN + 1] = "", kept[RA_ID_LEN + 1];
     struct bytes csr = csr_for(WEB);
+    plain_order(slow, csr, kept);
     for (int i = 0; i < RA_ORDERS_FINISHED + 1; i++) {
         order_new(&x, s, &(struct ask){.uri = WEB, .csr = &csr}, &w);
         EXPECT(&w, NULL);
@@ -587,8 +851,69 @@ static void test_ring(void **state)
     struct ra_stats n;
     ra_stats(x.ra, &n);
     pthread_mutex_lock(&x.ra->lock);
-    assert_int_equal(x.ra->finished.count, RA_ORDERS_FINISHED);
+    assert_int_equal(x.ra->at_once.count, RA_ORDERS_FINISHED);
     pthread_mutex_unlock(&x.ra->lock);
+    wait_init(&w);
+    ra_order_get(x.ra, slow, kept, on_order, &w);
+    EXPECT(&w, NULL);
+    assert_non_null(w.chain);
+    wait_free(&w);
+    ra_session_release(s);
+    ra_session_release(slow);
+}
+
+/* Orders with their certificate: of one session a few, of all together many, but each for a while. */
+static void test_served(void **state)
+{
+    struct wait w;
+    char first[RA_ID_LEN + 1], next[RA_ID_LEN + 1], ids[RA_ORDERS_SERVED_SESSION][RA_ID_LEN + 1];
+    struct ra_session *s = authorized(), *busy = authorized();
+    struct bytes csr = csr_for(WEB);
+    plain_order(s, csr, next);
+    plain_order(busy, csr, first);
+    for (size_t i = 0; i < RA_ORDERS_SERVED_SESSION; i++)
+        plain_order(busy, csr, ids[i]);
+    wait_init(&w);
+    ra_order_get(x.ra, busy, first, on_order, &w);
+    EXPECT(&w, "order");
+    for (size_t i = 0; i < RA_ORDERS_SERVED_SESSION; i++) {
+        wait_init(&w);
+        ra_order_get(x.ra, busy, ids[i], on_order, &w);
+        EXPECT(&w, NULL);
+        wait_free(&w);
+    }
+    /* more than there is room for: those that are old enough go, and only those */
+    pthread_mutex_lock(&x.ra->lock);
+    const struct order *oldest = x.ra->served.head;
+    size_t count = x.ra->served.count;
+    x.ra->served.count += RA_ORDERS_FINISHED;
+    orders_trim(x.ra, oldest->finished + RA_ORDER_KEPT - 1);
+    assert_int_equal(x.ra->served.count, count + RA_ORDERS_FINISHED);
+    orders_trim(x.ra, oldest->finished + RA_ORDER_KEPT);
+    x.ra->served.count -= RA_ORDERS_FINISHED;
+    assert_true(x.ra->served.count < count);
+    pthread_mutex_unlock(&x.ra->lock);
+    ra_session_release(s);
+    ra_session_release(busy);
+}
+
+static void collect(void *arg, const char *id)
+{
+    strcat(strcat(arg, id), " ");
+}
+
+static void test_open_orders(void **state)
+{
+    struct wait w;
+    char all[256] = "", want[256];
+    struct ra_session *s = authorized();
+    ra_order_each(x.ra, s, collect, all);
+    assert_string_equal(all, "");
+    order_new(&x, s, &(struct ask){.uri = WEB}, &w);
+    EXPECT(&w, NULL);
+    snprintf(want, sizeof want, "%s ", w.o.id);
+    ra_order_each(x.ra, s, collect, all);
+    assert_string_equal(all, want);
     ra_session_release(s);
 }
 
@@ -669,10 +994,13 @@ int main(void)
         cmocka_unit_test(test_one_round_trip),  cmocka_unit_test(test_rfc8555),
         cmocka_unit_test(test_failed_challenge), cmocka_unit_test(test_identifiers),
         cmocka_unit_test(test_csr_against_order), cmocka_unit_test(test_evidence_in_band),
-        cmocka_unit_test(test_x509pop),         cmocka_unit_test(test_entry_changes),
+        cmocka_unit_test(test_x509pop),         cmocka_unit_test(test_entry_created_again),
+        cmocka_unit_test(test_outgrown),        cmocka_unit_test(test_entry_changes),
         cmocka_unit_test(test_signer_refuses),  cmocka_unit_test(test_signer_mute),
         cmocka_unit_test(test_deactivation),    cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_ring),            cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_deactivated_meanwhile), cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_ring),            cmocka_unit_test(test_served),
+        cmocka_unit_test(test_open_orders),     cmocka_unit_test(test_expiry),
         cmocka_unit_test(test_authority),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -93,6 +93,35 @@ static void test_deactivate(void **state)
     ra_session_release(s);
 }
 
+/* Accounts that proved nothing go when they are not used; use is a verified signature, which to look
+ * for an account is not. */
+static void test_strangers(void **state)
+{
+    struct ra_session *used = make_session(&x), *stranger = make_session(&x), *proven = make_session(&x), *found;
+    pthread_mutex_lock(&x.ra->lock);
+    proven->attested = true;
+    pthread_mutex_unlock(&x.ra->lock);
+    writer_sweep(x.ra);
+    if (fx_clock(&x, RA_ORDER_LIFETIME + 1)) {
+        found = ra_session_find(x.ra, ra_session_id(stranger));
+        assert_ptr_equal(found, stranger);
+        ra_session_release(found);
+        ra_session_touch(used);
+        writer_sweep(x.ra);
+        assert_null(ra_session_find(x.ra, ra_session_id(stranger)));
+        found = ra_session_find(x.ra, ra_session_id(used));
+        assert_non_null(found);
+        ra_session_release(found);
+        found = ra_session_find(x.ra, ra_session_id(proven));
+        assert_non_null(found);
+        ra_session_release(found);
+        fx_clock(&x, 0);
+    }
+    ra_session_release(used);
+    ra_session_release(stranger);
+    ra_session_release(proven);
+}
+
 static void test_stopping(void **state)
 {
     struct err e = {0};
@@ -127,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_race),
         cmocka_unit_test(test_deactivate),
+        cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_stopping),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

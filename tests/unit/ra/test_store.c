@@ -229,6 +229,40 @@ static void test_disk_full(void **state)
     fx_reopen(&x);
 }
 
+/* An op that refuses, and takes its savepoint with it, so that undoing it fails. */
+static int wild_write(struct op *op, struct store *s, struct err *e)
+{
+    struct err ignored = {0};
+    store_release(s, true, &ignored);
+    return err_set(e, ERR_BAD_EVIDENCE, "token-spent", "its own refusal");
+}
+
+/* When the store fails, all of the batch hear the store's word, and nobody another's refusal. */
+static void test_batch_error(void **state)
+{
+    struct held h;
+    struct wait w, wild;
+    struct err e = {0};
+    char id[] = "spiffe://example.org/batch";
+    struct ra_entry entry = entry_of(id);
+    wait_init(&w);
+    wait_init(&wild);
+    struct limit_op o = {.op = {.write = wild_write, .done = limit_done}, .w = &wild};
+    store_hold(&x, &h);
+    ra_entry_create(x.ra, &entry, on_entry, &w);
+    assert_int_equal(writer_push(x.ra, &o.op, &e), 0);
+    store_let_go(&h);
+    wait_for(&wild);
+    EXPECT(&w, "store-io");
+    assert_int_equal(w.e.code, ERR_UNAVAILABLE);
+    wait_init(&w);
+    ra_entry_create(x.ra, &entry, on_entry, &w); /* nothing of it stayed, and the store goes on */
+    EXPECT(&w, NULL);
+    wait_init(&w);
+    ra_entry_delete(x.ra, id, "uid:7", on_entry, &w);
+    EXPECT(&w, NULL);
+}
+
 /* --- files that are refused ------------------------------------------------------------------------------------------ */
 
 static void refuses_to_open(const char *rule)
@@ -269,7 +303,9 @@ static void test_refused_files(void **state)
     ra_close(x.ra); /* checkpoints: all is in the one file */
     fx_open_ca(&x);
     shell("cp \"$S\" \"$S.good\"");
-    sql("PRAGMA user_version=2");
+    sql("PRAGMA user_version=3");
+    refuses_to_open("store-version");
+    sql("PRAGMA user_version=1");
     refuses_to_open("store-version");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("PRAGMA application_id=1");
@@ -292,16 +328,20 @@ static void test_refused_files(void **state)
     sql("UPDATE entries SET revision = 0");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
-    sql("INSERT INTO tokens VALUES (x'00', NULL, '', 1, 2, 0)");
+    sql("INSERT INTO tokens VALUES (x'00', NULL, '', '', 1, 2, 0)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
-    sql("INSERT INTO tokens VALUES (zeroblob(32), NULL, 'no end', 1, 2, 0)");
+    sql("INSERT INTO tokens VALUES (zeroblob(32), NULL, '', 'no end', 1, 2, 0)");
+    refuses_to_open("store-row");
+    shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
+    sql("INSERT INTO tokens VALUES (zeroblob(32), '" WEB "', '', '', 1, 2, 0)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("INSERT INTO sessions VALUES ('0123456789012345678901', 'x', x'3000', 1, 0)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
-    sql("INSERT INTO authorizations VALUES ('0123456789012345678901', 'nobody', '" WEB "', 1, 1, '', zeroblob(16), zeroblob(32), 1, 2)");
+    sql("INSERT INTO authorizations VALUES ('0123456789012345678901', 'nobody', '" WEB "', '0123456789012345678901', 1, 1, '', zeroblob(16),"
+        " zeroblob(32), 1, 2)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; mv \"$S.good\" \"$S\"");
     fx_open_ra(&x);
@@ -335,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_persistence), cmocka_unit_test(test_sweep),    cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_batch_error),
         cmocka_unit_test(test_refused_files), cmocka_unit_test(test_no_place),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
