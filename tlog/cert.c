@@ -91,11 +91,11 @@ struct extension {
 static int extension_next(struct cur *c, struct extension *x)
 {
     struct cur in;
+    const uint8_t *start = c->p;
     x->critical = false;
-    x->whole = element(c, DER_SEQUENCE);
-    struct cur whole = cur_of(x->whole.p, x->whole.len);
-    if (c->failed || der_enter(&whole, DER_SEQUENCE, &in) < 0)
+    if (der_enter(c, DER_SEQUENCE, &in) < 0)
         return -1;
+    x->whole = (struct bytes){start, (size_t)(c->p - start)};
     der_get(&in, DER_OID, &x->oid);
     if (der_peek(&in, DER_BOOLEAN) && (der_bool(&in, &x->critical) < 0 || !x->critical))
         return -1; /* X.690 section 11.5: a default value is not written */
@@ -103,10 +103,19 @@ static int extension_next(struct cur *c, struct extension *x)
     return cur_done(&in) ? 0 : -1;
 }
 
+/* Last byte first: there the identifiers of extensions differ. */
+static bool oid_eq(struct bytes a, const void *oid, size_t len)
+{
+    const uint8_t *b = oid;
+    return a.len == len && (len == 0 || (a.p[len - 1] == b[len - 1] && memcmp(a.p, b, len) == 0));
+}
+
 /* Every extension well-formed, none twice (RFC 5280 section 4.2). `want` gets the one of that
- * identifier (oid empty when there is none); `others` the length of all the rest. */
+ * identifier (oid empty when there is none); `others` the length of all the rest; `basic` the
+ * basicConstraints' value, empty when there are none. */
 static int extensions_scan(struct bytes list, const char *oid, size_t oid_len,
-                           struct extension *want, size_t *others, struct err *e)
+                           struct extension *want, size_t *others, struct bytes *basic,
+                           struct err *e)
 {
     struct bytes seen[EXTENSIONS_MAX];
     size_t n = 0;
@@ -114,21 +123,40 @@ static int extensions_scan(struct bytes list, const char *oid, size_t oid_len,
     struct extension x;
     memset(want, 0, sizeof *want);
     *others = 0;
+    *basic = (struct bytes){NULL, 0};
     while (cur_left(&c) > 0) {
         if (extension_next(&c, &x) < 0)
             return cert_fail(e, "a malformed extension");
         if (n == EXTENSIONS_MAX)
             return cert_fail(e, "more than 64 extensions");
         for (size_t i = 0; i < n; i++)
-            if (bytes_eq(seen[i], x.oid.p, x.oid.len))
+            if (oid_eq(seen[i], x.oid.p, x.oid.len))
                 return cert_fail(e, "an extension twice");
         seen[n++] = x.oid;
-        if (bytes_eq(x.oid, oid, oid_len))
+        if (oid_eq(x.oid, OID_EXT_BASIC, OID_LEN(OID_EXT_BASIC)))
+            *basic = x.value;
+        if (oid_eq(x.oid, oid, oid_len))
             *want = x;
         else
             *others += x.whole.len;
     }
     return 0;
+}
+
+/* BasicConstraints (RFC 5280 section 4.2.1.9). */
+static int ca_read(bool *ca, struct bytes basic, struct err *e)
+{
+    struct cur c = cur_of(basic.p, basic.len), in;
+    uint64_t path_length;
+    *ca = false;
+    if (basic.len == 0)
+        return 0;
+    der_enter(&c, DER_SEQUENCE, &in);
+    if (der_peek(&in, DER_BOOLEAN))
+        der_bool(&in, ca);
+    if (der_peek(&in, DER_INTEGER))
+        der_u64(&in, &path_length);
+    return cur_done(&in) && cur_done(&c) ? 0 : cert_fail(e, "malformed basicConstraints");
 }
 
 /* TBSCertificate up to its end; the certificate's outer signature is form-checked only. */
@@ -225,11 +253,12 @@ int tlog_cert_body(struct buf *body, struct tlog_cert_fields *f, struct bytes *s
 {
     struct tbs_parts t;
     struct extension proof;
+    struct bytes basic;
     size_t others;
     *stapled = (struct bytes){NULL, 0};
     if (cert_read(&t, f, cert, len, e) < 0 ||
         extensions_scan(t.extensions, OID_STAPLED_PROOF, OID_LEN(OID_STAPLED_PROOF), &proof,
-                        &others, e) < 0)
+                        &others, &basic, e) < 0)
         return -1;
     if (proof.critical)
         return cert_fail(e, "the stapled proof is marked critical");
@@ -264,7 +293,7 @@ int tlog_entry_cert_fields(struct tlog_cert_fields *f, struct bytes body, struct
 {
     struct tbs_parts t;
     struct extension none;
-    struct bytes hash;
+    struct bytes hash, basic;
     size_t others;
     memset(f, 0, sizeof *f);
     memset(&t, 0, sizeof t);
@@ -280,7 +309,8 @@ int tlog_entry_cert_fields(struct tlog_cert_fields *f, struct bytes body, struct
     memcpy(f->spki_hash, hash.p, TLOG_HASH);
     f->extensions = t.extensions;
     if (extensions_scan(f->extensions, OID_STAPLED_PROOF, OID_LEN(OID_STAPLED_PROOF), &none,
-                        &others, e) < 0)
+                        &others, &basic, e) < 0 ||
+        ca_read(&f->ca, basic, e) < 0)
         return -1;
     if (none.whole.len > 0)
         return err_set(e, ERR_MALFORMED, "entry-format",
@@ -294,11 +324,11 @@ int tlog_binding_from_cert(struct tlog_vkey *k, const uint8_t *cert, size_t len,
     struct tlog_cert_fields f;
     struct extension x;
     size_t others;
-    struct bytes text;
+    struct bytes text, basic;
     memset(k, 0, sizeof *k);
     if (cert_read(&t, &f, cert, len, e) < 0 ||
-        extensions_scan(t.extensions, OID_LOG_BINDING, OID_LEN(OID_LOG_BINDING), &x, &others, e) <
-            0)
+        extensions_scan(t.extensions, OID_LOG_BINDING, OID_LEN(OID_LOG_BINDING), &x, &others,
+                        &basic, e) < 0)
         return -1;
     if (x.whole.len == 0)
         return err_set(e, ERR_UNAUTHORIZED, "binding-missing",

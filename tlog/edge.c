@@ -34,18 +34,32 @@ void tlog_tile_root(const struct tlog_hash *tile, size_t width, struct tlog_hash
     tlog_fold(nodes, width, root);
 }
 
-int tlog_edge_push(struct tlog_edge *g, const struct tlog_hash *leaf, tlog_tile_cb *full, void *arg,
-                   struct err *e)
+/* From `level` on, each tile that has just become full is told of and becomes a node above. */
+static int carry(struct tlog_edge *g, unsigned level, tlog_tile_cb *full, void *arg, struct err *e)
 {
-    g->tile[0][tlog_edge_width(g->size, 0)] = *leaf;
-    g->size++;
-    for (unsigned l = 0; l + 1 < TLOG_TILE_LEVELS && tlog_edge_width(g->size, l) == 0; l++) {
+    for (unsigned l = level; l + 1 < TLOG_TILE_LEVELS && tlog_edge_width(g->size, l) == 0; l++) {
         uint64_t n = tlog_edge_index(g->size, l) - 1;
         if (full(arg, l, n, g->tile[l], e) < 0)
             return -1;
         tlog_tile_root(g->tile[l], TLOG_TILE, &g->tile[l + 1][n & 0xff]);
     }
     return 0;
+}
+
+int tlog_edge_push(struct tlog_edge *g, const struct tlog_hash *leaf, tlog_tile_cb *full, void *arg,
+                   struct err *e)
+{
+    g->tile[0][tlog_edge_width(g->size, 0)] = *leaf;
+    g->size++;
+    return carry(g, 0, full, arg, e);
+}
+
+int tlog_edge_push_tile(struct tlog_edge *g, const struct tlog_hash *root, tlog_tile_cb *full,
+                        void *arg, struct err *e)
+{
+    g->tile[1][tlog_edge_width(g->size, 1)] = *root;
+    g->size += TLOG_TILE;
+    return carry(g, 1, full, arg, e);
 }
 
 void tlog_edge_root(const struct tlog_edge *g, struct tlog_hash *root)

@@ -143,6 +143,21 @@ struct bytes tlog_head_note(const struct tlog_head *h)
     return note;
 }
 
+static int slot_write(const struct tlog_head *h, unsigned slot, struct err *e)
+{
+    ssize_t n = pwrite(h->fd, h->disk + slot * TLOG_HEAD_SLOT, TLOG_HEAD_SLOT, slot * TLOG_HEAD_SLOT);
+    if (n == TLOG_HEAD_SLOT)
+        return 0;
+    if (n >= 0)
+        errno = EIO;
+    return tlog_io_err(e, "cannot write", h->path);
+}
+
+int tlog_head_settle(const struct tlog_head *h, struct err *e)
+{
+    return slot_write(h, h->newest, e);
+}
+
 static int head_compare(const struct tlog_head *h, const struct tlog_checkpoint *c, struct err *e)
 {
     uint8_t disk[2 * TLOG_HEAD_SLOT];
@@ -168,12 +183,8 @@ int tlog_head_swap(struct tlog_head *h, const struct tlog_checkpoint *c, const v
     uint8_t *mem = h->disk + slot * TLOG_HEAD_SLOT;
     if (head_compare(h, c, e) < 0 || slot_make(mem, h->seq + 1, note, len, e) < 0)
         return -1;
-    ssize_t n = pwrite(h->fd, mem, TLOG_HEAD_SLOT, slot * TLOG_HEAD_SLOT);
-    if (n != TLOG_HEAD_SLOT) {
-        if (n >= 0)
-            errno = EIO;
-        return tlog_io_err(e, "cannot write", h->path);
-    }
+    if (slot_write(h, slot, e) < 0)
+        return -1;
     h->newest = slot;
     h->seq++;
     h->at = *c;

@@ -8,6 +8,7 @@
 #define TLOG_INTERNAL_H
 #include "tlog/log.h"
 #include "tlog/proof.h"
+#include "tlog/record.h"
 #include <limits.h>
 #include <pthread.h>
 #include <sys/types.h>
@@ -35,6 +36,10 @@ typedef int tlog_tile_cb(void *arg, unsigned level, uint64_t n, const struct tlo
                          struct err *e);
 int tlog_edge_push(struct tlog_edge *g, const struct tlog_hash *leaf, tlog_tile_cb *full, void *arg,
                    struct err *e);
+/* 256 leaves at once, by the root of their tile, which `full` is not told of. g->size is a multiple
+ * of 256. */
+int tlog_edge_push_tile(struct tlog_edge *g, const struct tlog_hash *root, tlog_tile_cb *full,
+                        void *arg, struct err *e);
 unsigned tlog_edge_width(uint64_t size, unsigned level); /* floor(size / 256^level) mod 256 */
 uint64_t tlog_edge_index(uint64_t size, unsigned level); /* of the level's rightmost tile */
 /* Root of the subtree whose children are n nodes (the last may be a smaller subtree). Overwrites.
@@ -59,20 +64,24 @@ int tlog_tile_write(const char *dir, int level, uint64_t n, unsigned width, cons
                     size_t len, struct err *e);
 /* Removes partial tiles of (level, n) but those of width keep1 and keep2; best effort. */
 void tlog_tile_prune(const char *dir, int level, uint64_t n, unsigned keep1, unsigned keep2);
+/* Removes what a killed process left half-written beside the full tiles [from, to] of a level. */
+void tlog_tile_sweep(const char *dir, int level, uint64_t from, uint64_t to);
 /* fsyncs full tiles and bundles of the leaves [from, to), both multiples of 256, and their folders.
  */
 int tlog_tile_sync(const char *dir, uint64_t from, uint64_t to, struct err *e);
 
 /* journal.c */
 #define TLOG_SEGMENT_SIZE ((size_t)4 << 20)
-#define TLOG_SEGMENTS_MAX 256
+#define TLOG_SEGMENTS_MAX 256     /* an append begins no further one */
+#define TLOG_SEGMENTS_LISTED 1024 /* start-up takes more: what is there must be read */
 struct tlog_journal {
     char dir[TLOG_PATH_CAP];
     int fd;                            /* last segment; owned */
     uint64_t next;                     /* index of the next record */
     uint64_t pos, size;                /* of the last segment: first free byte, file size */
     struct buf batch;                  /* one batch's records */
-    uint64_t first[TLOG_SEGMENTS_MAX]; /* first index of each segment, ascending */
+    struct buf last;                   /* the last segment's bytes, as a replay read them */
+    uint64_t first[TLOG_SEGMENTS_LISTED]; /* first index of each segment, ascending */
     size_t segments;
 };
 struct tlog_record {
@@ -91,19 +100,24 @@ void tlog_journal_init(struct tlog_journal *j);
 int tlog_journal_create(struct tlog_journal *j, const char *log_dir, struct err *e);
 /* Lists the segments; reads nothing yet. */
 int tlog_journal_list(struct tlog_journal *j, const char *log_dir, struct err *e);
-/* Every record in order; sets next, pos, size and *tail (of the last segment). */
+/* Every record in order; sets next, pos, size and *tail (of the last segment). Keeps the last
+ * segment's bytes until tlog_journal_forget. */
 int tlog_journal_replay(struct tlog_journal *j, tlog_record_cb *cb, void *arg, enum tlog_tail *tail,
                         struct err *e);
-/* After a replay: clears what a torn write left behind the last record, opens for appending. */
+void tlog_journal_forget(struct tlog_journal *j);
+/* After a replay: opens for appending, makes what was replayed durable, and clears what a torn
+ * write left behind the last record. */
 int tlog_journal_resume(struct tlog_journal *j, struct err *e);
-/* Writes the records of one batch; durable only after tlog_journal_sync. *rolled: a new segment
- * was begun, whose first index the caller enters with tlog_journal_note under its lock. */
+/* Writes the records of one batch; durable only after tlog_journal_sync. may_roll: there may be
+ * one segment more. *rolled: a new one was begun, whose first index the caller enters with
+ * tlog_journal_note under its lock. */
 int tlog_journal_write(struct tlog_journal *j, const struct bytes *entries,
-                       const struct tlog_hash *leaves, size_t n, bool *rolled, struct err *e);
+                       const struct tlog_hash *leaves, size_t n, bool may_roll, bool *rolled,
+                       struct err *e);
 int tlog_journal_sync(struct tlog_journal *j, struct err *e);
 int tlog_journal_note(struct tlog_journal *j, uint64_t first, struct err *e);
-/* Removes the segment that begins at `first`. */
-void tlog_journal_unlink(const struct tlog_journal *j, uint64_t first);
+/* Removes the segment that begins at `first`; one that is gone already is fine. */
+int tlog_journal_unlink(const struct tlog_journal *j, uint64_t first, struct err *e);
 void tlog_journal_close(struct tlog_journal *j);
 
 /* head.c: the compare-and-swap. */
@@ -120,19 +134,49 @@ int tlog_head_create(const char *dir, const void *note, size_t len, struct err *
 int tlog_head_open(struct tlog_head *h, const char *dir, const struct tlog_vkey *k, struct err *e);
 int tlog_head_swap(struct tlog_head *h, const struct tlog_checkpoint *c, const void *note,
                    size_t len, struct err *e);
+/* Writes the newest slot again, durably: what was read may have been the page cache alone. */
+int tlog_head_settle(const struct tlog_head *h, struct err *e);
 /* The newest slot's signed note. */
 struct bytes tlog_head_note(const struct tlog_head *h);
 void tlog_head_close(struct tlog_head *h);
 
-/* walk.c: one pass over published files. */
+/* walk.c: one pass over published files: every bundle against its leaf hashes, every tile against the
+ * ones below. Threads read and hash bundles, each its own; what must see entries in order follows,
+ * one bundle after the other. */
 struct tlog_walk_options {
     const char *dir;
     uint64_t size;
     bool edge_too; /* also the partial tiles above level 0 */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
-    void *arg;
+    void *arg; /* of all callbacks */
+
+    const struct tlog_checkpoint *from; /* known already: its root is compared, and bundles that hold
+                                           only its entries are not read; NULL: from the first on */
+    unsigned threads;                   /* 0: the calling one alone */
+    /* A bundle's n entries, whose hashes agree; on any thread. NULL: each entry's form is checked.
+     * notes: `notes` bytes of the thread's own, to be seen by take. */
+    int (*read)(void *arg, void *notes, uint64_t first, const struct bytes *entries, unsigned n,
+                struct err *e);
+    size_t notes;
+    /* The same bundle, when all before it have been taken; never two at a time. May be NULL. */
+    int (*take)(void *arg, const void *notes, uint64_t first, const struct bytes *entries,
+                unsigned n, struct err *e);
 };
 int tlog_walk(const struct tlog_walk_options *o, struct tlog_hash *root, struct err *e);
+/* And the root is the one that c, of that size, signs. */
+int tlog_walk_signed(const struct tlog_walk_options *o, const struct tlog_checkpoint *c,
+                     struct err *e);
+/* An entry as far as its type is known: envelope, extensions, body. Rules "entry-format",
+ * "cert-format", "record-format". */
+struct tlog_entry_parts {
+    struct tlog_entry t;
+    struct tlog_ext_info x;
+    union {
+        struct tlog_cert_fields cert;
+        struct tlog_record_info record;
+    };
+};
+int tlog_entry_open(struct tlog_entry_parts *p, uint64_t index, struct bytes entry, struct err *e);
 /* The published checkpoint, appended to note. */
 int tlog_published_read(const char *dir, const struct tlog_vkey *k, struct buf *note,
                         struct tlog_checkpoint *c, struct err *e);
@@ -150,18 +194,27 @@ void tlog_publisher_free(struct tlog_publisher *p); /* after stop */
 struct tlog_edge *tlog_publisher_edge(struct tlog_publisher *p);
 /* Before start, by the recovering thread: one entry straight to tiles. */
 int tlog_publisher_feed(struct tlog_publisher *p, const struct tlog_record *r, struct err *e);
-/* Before start: partial tiles and the checkpoint; removes what an earlier process left. */
+/* Before start: partial tiles and the checkpoint; removes what an earlier process left in them and
+ * beside the full tiles from `from` on. */
 int tlog_publisher_catch_up(struct tlog_publisher *p, uint64_t from, uint64_t size,
                             const void *note, size_t len, struct err *e);
+/* Lets go of the segments that are covered already, then starts the thread. */
 int tlog_publisher_start(struct tlog_publisher *p, struct tlog_journal *j, struct err *e);
 void tlog_publisher_stop(struct tlog_publisher *p); /* publishes what is left, joins */
-/* One durable batch, under its signed note. Waits when the publisher is far behind. */
+/* One durable batch, under its signed note. Waits when the publisher is far behind; fails at once
+ * when its thread has ended. */
 int tlog_publisher_hand(struct tlog_publisher *p, const struct bytes *entries,
                         const struct tlog_hash *leaves, size_t n, uint64_t size, const void *note,
                         size_t len, struct err *e);
-/* Enters a new segment (under the publisher's lock, which guards the list). */
+/* Whether the journal may have one segment more; and entering it. Both under the publisher's lock,
+ * which guards the list. */
+bool tlog_publisher_may_roll(struct tlog_publisher *p);
 int tlog_publisher_segment(struct tlog_publisher *p, uint64_t first, struct err *e);
 uint64_t tlog_publisher_size(struct tlog_publisher *p);
+/* A verified cosignature of what is published now; else rule "cosign-stale". */
+int tlog_publisher_cosign(struct tlog_publisher *p, const struct tlog_checkpoint *c,
+                          const struct tlog_vkey *witness, const struct tlog_cosignature *s,
+                          struct err *e);
 
 /* recover.c */
 struct tlog {
@@ -178,6 +231,7 @@ struct tlog {
     struct tlog_hash leaves[TLOG_BATCH_MAX];
     struct buf note; /* newest signed head */
     int64_t newest_time;
+    bool newest_is_record;
     bool dead;                   /* an append failed: state on disk is for start-up to judge */
     pthread_mutex_t status_lock; /* guards status; the rest is the appending thread's */
     struct tlog_checkpoint status;

@@ -41,6 +41,7 @@ void tlog_journal_init(struct tlog_journal *j)
     memset(j, 0, sizeof *j);
     j->fd = -1;
     buf_init(&j->batch, BATCH_BYTES_MAX);
+    buf_init(&j->last, SEGMENT_BYTES_MAX + 1);
 }
 
 void tlog_journal_close(struct tlog_journal *j)
@@ -49,6 +50,7 @@ void tlog_journal_close(struct tlog_journal *j)
         close(j->fd);
     j->fd = -1;
     buf_free(&j->batch);
+    tlog_journal_forget(j);
 }
 
 static void header_make(uint8_t h[HEADER], uint64_t first, uint64_t size)
@@ -140,10 +142,10 @@ int tlog_journal_note(struct tlog_journal *j, uint64_t first, struct err *e)
 {
     if (j->segments > 0 && j->first[j->segments - 1] == first)
         return 0; /* an empty segment, replaced by a larger one */
-    if (j->segments == TLOG_SEGMENTS_MAX)
-        return err_set(e, ERR_UNAVAILABLE, "log-publish",
-                       "publishing is %d journal segments behind: see earlier warnings",
-                       TLOG_SEGMENTS_MAX);
+    if (j->segments == TLOG_SEGMENTS_LISTED)
+        return err_set(e, ERR_CORRUPT, "log-publish",
+                       "%s has over %d segments, more than any run of this program leaves", j->dir,
+                       TLOG_SEGMENTS_LISTED);
     j->first[j->segments++] = first;
     return 0;
 }
@@ -245,10 +247,11 @@ int tlog_segment_parse(const uint8_t *p, size_t len, uint64_t first, tlog_record
     return 0;
 }
 
-static int segment_replay(struct tlog_journal *j, size_t i, struct buf *b, tlog_record_cb *cb,
-                          void *arg, enum tlog_tail *tail, struct err *e)
+static int segment_replay(struct tlog_journal *j, size_t i, tlog_record_cb *cb, void *arg,
+                          enum tlog_tail *tail, struct err *e)
 {
     char path[TLOG_PATH_CAP];
+    struct buf *b = &j->last;
     size_t pos;
     if (segment_path(path, j, j->first[i], e) < 0 || file_read(b, path, SEGMENT_BYTES_MAX, e) < 0 ||
         tlog_segment_parse(b->p, b->len, j->first[i], cb, arg, &j->next, &pos, tail, e) < 0)
@@ -270,16 +273,22 @@ static int segment_replay(struct tlog_journal *j, size_t i, struct buf *b, tlog_
 int tlog_journal_replay(struct tlog_journal *j, tlog_record_cb *cb, void *arg, enum tlog_tail *tail,
                         struct err *e)
 {
-    struct buf b;
     int ret = 0;
-    buf_init(&b, SEGMENT_BYTES_MAX + 1);
     for (size_t i = 0; ret == 0 && i < j->segments; i++)
-        ret = segment_replay(j, i, &b, cb, arg, tail, e);
-    buf_free(&b);
+        ret = segment_replay(j, i, cb, arg, tail, e);
     return ret;
 }
 
-/* What a torn batch left behind the last good record must not be met again: a later record of the
+void tlog_journal_forget(struct tlog_journal *j)
+{
+    buf_free(&j->last);
+}
+
+/* What was replayed may have come from the page cache alone: after an fdatasync that failed, the
+ * kernel holds the pages for clean, and a second one says yes without writing them. So they are
+ * made dirty again by writing them. Segments before the last were synced before it was begun.
+ *
+ * What a torn batch left behind the last good record must not be met again: a later record of the
  * same length could make an old one behind it look like its successor. */
 int tlog_journal_resume(struct tlog_journal *j, struct err *e)
 {
@@ -290,6 +299,8 @@ int tlog_journal_resume(struct tlog_journal *j, struct err *e)
     j->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (j->fd < 0)
         return tlog_io_err(e, "cannot open", path);
+    if (pwrite_all(j->fd, j->last.p, j->pos, 0) < 0)
+        return tlog_io_err(e, "cannot write again", path);
     if (zero_fill(j->fd, j->pos, j->size) < 0)
         return tlog_io_err(e, "cannot clear the torn end of", path);
     return tlog_journal_sync(j, e);
@@ -303,7 +314,8 @@ int tlog_journal_sync(struct tlog_journal *j, struct err *e)
 }
 
 int tlog_journal_write(struct tlog_journal *j, const struct bytes *entries,
-                       const struct tlog_hash *leaves, size_t n, bool *rolled, struct err *e)
+                       const struct tlog_hash *leaves, size_t n, bool may_roll, bool *rolled,
+                       struct err *e)
 {
     struct buf *b = &j->batch;
     buf_reset(b);
@@ -317,6 +329,10 @@ int tlog_journal_write(struct tlog_journal *j, const struct bytes *entries,
         return err_set(e, ERR_INTERNAL, "log-memory", "out of memory for a batch of %zu entries",
                        n);
     *rolled = b->len > j->size - j->pos;
+    if (*rolled && !may_roll)
+        return err_set(e, ERR_UNAVAILABLE, "log-publish",
+                       "publishing is %d journal segments behind: see earlier warnings",
+                       TLOG_SEGMENTS_MAX);
     if (*rolled && segment_begin(j, b->len, e) < 0)
         return -1;
     if (pwrite_all(j->fd, b->p, b->len, j->pos) < 0)
@@ -326,10 +342,10 @@ int tlog_journal_write(struct tlog_journal *j, const struct bytes *entries,
     return 0;
 }
 
-void tlog_journal_unlink(const struct tlog_journal *j, uint64_t first)
+int tlog_journal_unlink(const struct tlog_journal *j, uint64_t first, struct err *e)
 {
     char path[TLOG_PATH_CAP];
-    struct err ignored;
-    if (segment_path(path, j, first, &ignored) == 0)
-        unlink(path); /* what stays is covered by tiles, and tried again at the next start */
+    if (segment_path(path, j, first, e) < 0)
+        return -1;
+    return unlink(path) < 0 && errno != ENOENT ? tlog_io_err(e, "cannot remove", path) : 0;
 }

@@ -71,7 +71,8 @@ static int refuse_existing(const char *dir, struct err *e)
     return 0;
 }
 
-/* The head is written last: a folder without it was never a log, and tlog_open says so. */
+/* The head is written last: a folder without it was never opened. To tlog_open it looks like a log
+ * that lost its head, and is refused; what was cut short here is emptied by hand and made anew. */
 static int create_files(const struct tlog_options *o, struct tlog_journal *j,
                         struct tlog_publisher *p, struct buf *note, struct err *e)
 {
@@ -83,7 +84,7 @@ static int create_files(const struct tlog_options *o, struct tlog_journal *j,
     c.root = r.leaf;
     snprintf(c.origin, sizeof c.origin, "%s", o->vkey->name);
     if (tlog_note_sign(o, &c, note, e) < 0 || tlog_journal_create(j, o->dir, e) < 0 ||
-        tlog_journal_write(j, &r.entry, &r.leaf, 1, &rolled, e) < 0 ||
+        tlog_journal_write(j, &r.entry, &r.leaf, 1, true, &rolled, e) < 0 ||
         tlog_journal_sync(j, e) < 0 || tlog_publisher_feed(p, &r, e) < 0 ||
         tlog_publisher_catch_up(p, 0, 1, note->p, note->len, e) < 0)
         return -1;
@@ -218,7 +219,8 @@ static int batch_commit(struct tlog *t, const struct bytes *entries, size_t n, s
     bool rolled;
     for (size_t i = 0; i < n; i++)
         merkle_leaf(&t->leaves[i], entries[i].p, entries[i].len);
-    if (tlog_journal_write(&t->journal, entries, t->leaves, n, &rolled, e) < 0 ||
+    bool may_roll = tlog_publisher_may_roll(t->publisher);
+    if (tlog_journal_write(&t->journal, entries, t->leaves, n, may_roll, &rolled, e) < 0 ||
         (rolled && tlog_publisher_segment(t->publisher, t->frontier.size, e) < 0) ||
         fault("tlog-journal", FAULT("tlog-journal"), e) < 0 ||
         tlog_journal_sync(&t->journal, e) < 0 || fault("tlog-synced", FAULT("tlog-synced"), e) < 0)
@@ -265,6 +267,20 @@ void tlog_batch_proof(const struct tlog *t, size_t k, struct bytes extra, struct
     tlog_proof_write(out, extra, t->batch_first + k, path, n, t->note.p, t->note.len);
 }
 
+int tlog_cosign(struct tlog *t, const struct tlog_checkpoint *c, const struct tlog_vkey *witness,
+                const struct tlog_cosignature *s, struct err *e)
+{
+    struct tlog_checkpoint own = *c;
+    struct buf text;
+    memcpy(own.origin, t->o.vkey->name, sizeof own.origin);
+    buf_init(&text, TLOG_NOTE_MAX);
+    tlog_checkpoint_body(&own, &text);
+    int rc = text.failed ? err_set(e, ERR_INTERNAL, "log-memory", "out of memory for a cosignature")
+                         : tlog_cosign_verify(s, witness, (struct bytes){text.p, text.len}, e);
+    buf_free(&text);
+    return rc < 0 ? -1 : tlog_publisher_cosign(t->publisher, c, witness, s, e);
+}
+
 void tlog_status(struct tlog *t, struct tlog_status *s)
 {
     pthread_mutex_lock(&t->status_lock);
@@ -274,7 +290,8 @@ void tlog_status(struct tlog *t, struct tlog_status *s)
     s->published_size = tlog_publisher_size(t->publisher);
 }
 
-int64_t tlog_newest_time(const struct tlog *t)
+int64_t tlog_newest_time(const struct tlog *t, bool *record)
 {
+    *record = t->newest_is_record;
     return t->newest_time;
 }

@@ -17,7 +17,7 @@
  */
 #ifndef TLOG_LOG_H
 #define TLOG_LOG_H
-#include "tlog/checkpoint.h"
+#include "tlog/cosign.h"
 #include "tlog/entry.h"
 
 /* Signs msg with the log's Ed25519 key. */
@@ -55,14 +55,24 @@ int tlog_append(struct tlog *t, const struct bytes *entries, size_t n, uint64_t 
  * tlog_append; same thread. extra = that entry's extension list. */
 void tlog_batch_proof(const struct tlog *t, size_t k, struct bytes extra, struct buf *out);
 
+/* Has the published checkpoint published again with this cosignature besides, in place of an earlier
+ * one by the same witness. c: what was cosigned (its origin is not looked at). A later checkpoint
+ * starts without cosignatures, and so does a start. The witness's key outlives the log. 0: verified
+ * and handed to the publisher. Rules "cosign-stale" (ERR_NOT_READY: c is not what is published now),
+ * "cosignature", "log-publish". Thread safe. */
+#define TLOG_COSIGNERS 16
+int tlog_cosign(struct tlog *t, const struct tlog_checkpoint *c, const struct tlog_vkey *witness,
+                const struct tlog_cosignature *s, struct err *e);
+
 struct tlog_status {
     uint64_t size, published_size;
     struct tlog_hash root;
 };
 void tlog_status(struct tlog *t, struct tlog_status *s); /* thread safe */
-/* The greatest not_before among the last entries found by tlog_open, so that a clock stepping back over a restart is
- * noticed; 0 when unknown. */
-int64_t tlog_newest_time(const struct tlog *t);
+/* not_before of the newest certificate entry found by tlog_open, or the time of a record that is
+ * newer (*record), so that a clock stepping back over a restart is noticed; 0 when unknown. The newest, not the greatest: where an operator accepted
+ * that the clock had run ahead, the entries since then say so to every later start. */
+int64_t tlog_newest_time(const struct tlog *t, bool *record);
 
 /* Read side, without the writer: for api/ (serving), mayfly log (verifying). */
 /* Maps "checkpoint", "tile/0/x001/234", "tile/entries/000.p/7" to a file below dir, strictly by

@@ -6,8 +6,11 @@
  * therefore never speaks of a tile that is not there. Tiles are not fsynced one by one: the
  * journal keeps their entries until tlog_tile_sync has made them durable, and start-up writes the
  * journal's part again.
+ * A cosignature of the published checkpoint is added to it by writing that file anew: here too, so
+ * that the appending thread never waits for it. The next checkpoint starts without.
  * When writing fails (disk full) it tries again each interval. `pending` is bounded: past its limit
- * an append waits, and in the end fails.
+ * an append waits, and in the end fails. What cannot be tried again ends the thread, and the next
+ * append fails at once: start-up recovers.
  */
 #include "base/clock.h"
 #include "base/fileio.h"
@@ -24,6 +27,15 @@
 #define PENDING_MAX (PENDING_BYTES + TLOG_BATCH_MAX * (TLOG_ENTRY_MAX + 64))
 #define WAIT_MS 10000 /* how long it waits */
 
+struct cosigned {
+    const struct tlog_vkey *witness; /* not owned */
+    struct tlog_cosignature s;
+};
+struct cosigned_list {
+    size_t n;
+    struct cosigned by[TLOG_COSIGNERS];
+};
+
 struct tlog_publisher {
     char dir[TLOG_DIR_MAX];
     unsigned interval_ms;
@@ -36,15 +48,21 @@ struct tlog_publisher {
     struct buf pending_note;
     uint64_t pending_size; /* tree size of pending_note */
     uint64_t published;
-    bool idle, stop;
+    struct tlog_checkpoint head; /* the published one */
+    struct cosigned_list handed; /* cosignatures of it that are still to be added */
+    bool idle, stop, dead; /* dead: the thread ended by itself, for `failure` */
     struct err failure;           /* of the last try; code 0: none */
     struct tlog_journal *journal; /* not owned; its segment list … to here */
 
     struct tlog_edge edge; /* the rest is the publisher's own */
     struct buf taken, note, bundle;
+    struct buf shown;              /* the published note, and */
+    struct cosigned_list cosigned; /* what was added to it */
+    bool cosigned_anew;            /* since it was written */
     uint64_t last_size, synced; /* size last published; leaves whose full tiles are durable */
     int64_t due;
     bool sync_failed; /* an fsync failed: what it lost is unknown, so the journal stays */
+    bool trim_failed; /* a segment could not be removed; said once */
 };
 
 static void cond_init_mono(pthread_cond_t *c)
@@ -72,6 +90,7 @@ struct tlog_publisher *tlog_publisher_new(const struct tlog_options *o, struct e
     buf_init(&p->taken, PENDING_MAX);
     buf_init(&p->pending_note, TLOG_NOTE_MAX);
     buf_init(&p->note, TLOG_NOTE_MAX);
+    buf_init(&p->shown, TLOG_NOTE_MAX);
     buf_init(&p->bundle, TLOG_BUNDLE_MAX);
     return p;
 }
@@ -84,6 +103,7 @@ void tlog_publisher_free(struct tlog_publisher *p)
     buf_free(&p->taken);
     buf_free(&p->pending_note);
     buf_free(&p->note);
+    buf_free(&p->shown);
     buf_free(&p->bundle);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->room);
@@ -160,10 +180,19 @@ int tlog_publisher_feed(struct tlog_publisher *p, const struct tlog_record *r, s
     return tlog_edge_push(&p->edge, &r->leaf, tile_full, p, e);
 }
 
+static int checkpoint_write(const struct tlog_publisher *p, const struct buf *note, struct err *e)
+{
+    char path[TLOG_PATH_CAP];
+    if (snprintf(path, sizeof path, "%s/checkpoint", p->dir) >= TLOG_PATH_CAP)
+        return err_set(e, ERR_CONFIG, "log-path", "the log folder's path is too long");
+    if (file_write_atomic(path, note->p, note->len, 0644, true, e) < 0)
+        return tlog_io_err(e, "cannot write", path);
+    return 0;
+}
+
 /* Partial tiles of the edge's size, then the checkpoint that needs them. */
 static int edge_write(struct tlog_publisher *p, struct err *e)
 {
-    char path[TLOG_PATH_CAP];
     const struct tlog_edge *g = &p->edge;
     unsigned w = tlog_edge_width(g->size, 0);
     if (w > 0 && tlog_tile_write(p->dir, TLOG_ENTRIES, tlog_edge_index(g->size, 0), w, p->bundle.p,
@@ -175,11 +204,15 @@ static int edge_write(struct tlog_publisher *p, struct err *e)
                                      w * sizeof g->tile[l][0], e) < 0)
             return -1;
     }
-    if (snprintf(path, sizeof path, "%s/checkpoint", p->dir) >= TLOG_PATH_CAP)
-        return err_set(e, ERR_CONFIG, "log-path", "the log folder's path is too long");
-    if (file_write_atomic(path, p->note.p, p->note.len, 0644, true, e) < 0)
-        return tlog_io_err(e, "cannot write", path);
-    return 0;
+    return checkpoint_write(p, &p->note, e);
+}
+
+static void edge_sweep(struct tlog_publisher *p, uint64_t from)
+{
+    for (int level = TLOG_ENTRIES; level < TLOG_TILE_LEVELS; level++) {
+        unsigned l = level == TLOG_ENTRIES ? 0 : (unsigned)level;
+        tlog_tile_sweep(p->dir, level, tlog_edge_index(from, l), tlog_edge_index(p->edge.size, l));
+    }
 }
 
 /* Partial tiles go when the full one is there. Of those still growing the one before stays too,
@@ -198,8 +231,9 @@ static void edge_prune(struct tlog_publisher *p, uint64_t from)
     }
 }
 
-/* Lets go of journal segments that full, durable tiles cover. The list is shared, so it is looked
- * at under the lock; files are synced and removed outside it. */
+/* Lets go of journal segments that full, durable tiles cover, oldest first: one that stays keeps
+ * those after it, since a journal with a gap is refused at the next start. The list is shared, so it
+ * is looked at under the lock; files are synced and removed outside it. */
 static void journal_trim(struct tlog_publisher *p)
 {
     uint64_t covered = p->edge.size & ~(uint64_t)(TLOG_TILE - 1);
@@ -222,21 +256,65 @@ static void journal_trim(struct tlog_publisher *p)
             return;
         }
         p->synced = covered;
-        tlog_journal_unlink(j, first);
+        if (tlog_journal_unlink(j, first, &e) < 0) {
+            if (!p->trim_failed)
+                log_err(LOG_WARN, "the journal cannot be shortened; it grows", &e);
+            p->trim_failed = true;
+            return;
+        }
+        p->trim_failed = false;
         pthread_mutex_lock(&p->lock);
         memmove(j->first, j->first + 1, --j->segments * sizeof j->first[0]);
         pthread_mutex_unlock(&p->lock);
     }
 }
 
+/* Replaces the witness's earlier one; false when nothing changes, or there is no place. */
+static bool cosigned_put(struct cosigned_list *l, const struct cosigned *c)
+{
+    size_t i = 0;
+    while (i < l->n && l->by[i].witness != c->witness)
+        i++;
+    if (i == TLOG_COSIGNERS || (i < l->n && l->by[i].s.time == c->s.time))
+        return false;
+    l->by[i] = *c;
+    l->n += i == l->n;
+    return true;
+}
+
+/* The published checkpoint again, with the cosignatures. What could not be written is handed over
+ * once more by whoever misses it. */
+static int cosigned_write(struct tlog_publisher *p, struct err *e)
+{
+    struct buf note;
+    buf_init(&note, TLOG_NOTE_MAX);
+    buf_put(&note, p->shown.p, p->shown.len);
+    for (size_t i = 0; i < p->cosigned.n; i++)
+        tlog_cosign_line(p->cosigned.by[i].witness, &p->cosigned.by[i].s, &note);
+    int rc = note.failed ? err_set(e, ERR_INTERNAL, "log-memory", "out of memory for cosignatures")
+                         : checkpoint_write(p, &note, e);
+    buf_free(&note);
+    p->cosigned_anew = false;
+    if (rc < 0)
+        p->cosigned.n = 0;
+    return rc;
+}
+
 static int publish(struct tlog_publisher *p, struct err *e)
 {
-    if (edge_write(p, e) < 0)
+    struct tlog_note n;
+    if (tlog_note_parse(&n, p->note.p, p->note.len, e) < 0 || edge_write(p, e) < 0)
         return -1;
     edge_prune(p, p->last_size);
     p->last_size = p->edge.size;
+    buf_reset(&p->shown);
+    buf_put(&p->shown, p->note.p, p->note.len);
+    p->cosigned.n = 0;
+    p->cosigned_anew = false;
     pthread_mutex_lock(&p->lock);
     p->published = p->edge.size;
+    p->head = n.checkpoint;
+    p->handed.n = 0;
     failure_clear(p);
     pthread_mutex_unlock(&p->lock);
     journal_trim(p);
@@ -253,6 +331,7 @@ int tlog_publisher_catch_up(struct tlog_publisher *p, uint64_t from, uint64_t si
     buf_put(&p->note, note, len);
     p->pending_size = size;
     p->synced = p->last_size = from;
+    edge_sweep(p, from);
     return publish(p, e);
 }
 
@@ -277,7 +356,7 @@ static int drain(struct tlog_publisher *p, struct err *e)
 /* Sleeps until there is enough to take, or something unpublished is due, or it is time to stop. */
 static void wait_for_work(struct tlog_publisher *p)
 {
-    while (!p->stop && p->pending.len < DRAIN_BYTES) {
+    while (!p->stop && p->pending.len < DRAIN_BYTES && p->handed.n == 0) {
         bool behind = p->pending_size > p->published;
         if (behind && clock_mono_ms() >= p->due)
             break;
@@ -302,8 +381,24 @@ static bool take(struct tlog_publisher *p)
         p->note = p->pending_note;
         p->pending_note = old;
     }
+    for (size_t i = 0; i < p->handed.n; i++)
+        p->cosigned_anew |= cosigned_put(&p->cosigned, &p->handed.by[i]);
+    p->handed.n = 0;
     pthread_cond_broadcast(&p->room);
     return p->stop;
+}
+
+/* Not a failure of a moment, which would have been tried again. */
+static void die(struct tlog_publisher *p, const struct err *e)
+{
+    pthread_mutex_lock(&p->lock);
+    if (!p->stop) {
+        log_err(LOG_ERROR, "publishing the log has ended", e);
+        p->failure = *e;
+        p->dead = true;
+        pthread_cond_broadcast(&p->room);
+    }
+    pthread_mutex_unlock(&p->lock);
 }
 
 static void *publisher_main(void *arg)
@@ -315,12 +410,16 @@ static void *publisher_main(void *arg)
         wait_for_work(p);
         last = take(p);
         pthread_mutex_unlock(&p->lock);
-        if (drain(p, &e) < 0)
+        if (drain(p, &e) < 0) {
+            die(p, &e);
             break;
-        if (p->edge.size == p->last_size || (!last && clock_mono_ms() < p->due))
+        }
+        bool due = p->edge.size != p->last_size && (last || clock_mono_ms() >= p->due);
+        if (!due && !p->cosigned_anew)
             continue;
-        p->due = clock_mono_ms() + p->interval_ms;
-        if (publish(p, &e) < 0) {
+        if (due)
+            p->due = clock_mono_ms() + p->interval_ms;
+        if ((due ? publish(p, &e) : cosigned_write(p, &e)) < 0) {
             pthread_mutex_lock(&p->lock);
             failure_note(p, &e);
             pthread_mutex_unlock(&p->lock);
@@ -332,6 +431,7 @@ static void *publisher_main(void *arg)
 int tlog_publisher_start(struct tlog_publisher *p, struct tlog_journal *j, struct err *e)
 {
     p->journal = j;
+    journal_trim(p); /* before an append needs room for a segment */
     p->running = true;
     int rc = pthread_create(&p->thread, NULL, publisher_main, p);
     if (rc != 0) {
@@ -358,13 +458,17 @@ void tlog_publisher_stop(struct tlog_publisher *p)
 static int room_wait(struct tlog_publisher *p, struct err *e)
 {
     int64_t until = clock_mono_ms() + WAIT_MS;
-    while (p->pending.len > PENDING_BYTES) {
+    while (!p->dead && p->pending.len > PENDING_BYTES) {
         if (wait_until(p, &p->room, until) && clock_mono_ms() < until)
             continue;
         return err_set(e, ERR_UNAVAILABLE, "log-publish",
                        "publishing is %zu bytes behind and does not move: %.300s", p->pending.len,
                        p->failure.code ? p->failure.msg : "the disk is too slow");
     }
+    if (p->dead)
+        return err_set(e, ERR_UNAVAILABLE, "log-publish",
+                       "publishing has ended, and starts again with the signer: %.300s",
+                       p->failure.msg);
     return 0;
 }
 
@@ -394,10 +498,39 @@ int tlog_publisher_hand(struct tlog_publisher *p, const struct bytes *entries,
     return ret;
 }
 
+bool tlog_publisher_may_roll(struct tlog_publisher *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool may = p->journal->segments < TLOG_SEGMENTS_MAX;
+    pthread_mutex_unlock(&p->lock);
+    return may;
+}
+
 int tlog_publisher_segment(struct tlog_publisher *p, uint64_t first, struct err *e)
 {
     pthread_mutex_lock(&p->lock);
     int ret = tlog_journal_note(p->journal, first, e);
+    pthread_mutex_unlock(&p->lock);
+    return ret;
+}
+
+int tlog_publisher_cosign(struct tlog_publisher *p, const struct tlog_checkpoint *c,
+                          const struct tlog_vkey *witness, const struct tlog_cosignature *s,
+                          struct err *e)
+{
+    int ret = 0;
+    pthread_mutex_lock(&p->lock);
+    if (p->dead)
+        ret = err_set(e, ERR_UNAVAILABLE, "log-publish", "publishing has ended: %.300s", p->failure.msg);
+    else if (c->size != p->head.size || memcmp(&c->root, &p->head.root, sizeof c->root) != 0)
+        ret = err_set(e, ERR_NOT_READY, "cosign-stale",
+                      "the published checkpoint is of %llu entries, and another than the cosigned one "
+                      "of %llu",
+                      (unsigned long long)p->head.size, (unsigned long long)c->size);
+    else
+        cosigned_put(&p->handed, &(struct cosigned){witness, *s});
+    p->idle = false;
+    pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
     return ret;
 }

@@ -9,6 +9,7 @@
  * Nothing is written before 5, so a refused folder is left as it was found.
  */
 #include "tlog/internal.h"
+#include "tlog/record.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,10 +27,17 @@ static void time_note(struct tlog *t, struct bytes entry)
 {
     struct tlog_entry x;
     struct tlog_cert_fields f;
+    struct tlog_record_info r;
     struct err ignored;
-    if (tlog_entry_parse(&x, entry.p, entry.len, &ignored) == 0 && x.type == TLOG_ENTRY_TBS_CERT &&
-        tlog_entry_cert_fields(&f, x.body, &ignored) == 0 && f.not_before > t->newest_time)
+    if (tlog_entry_parse(&x, entry.p, entry.len, &ignored) < 0)
+        return;
+    if (x.type == TLOG_ENTRY_TBS_CERT && tlog_entry_cert_fields(&f, x.body, &ignored) == 0) {
         t->newest_time = f.not_before;
+        t->newest_is_record = false;
+    } else if (tlog_record_is(x.type) && tlog_record_parse(&r, x.type, x.body, &ignored) == 0) {
+        t->newest_time = r.time;
+        t->newest_is_record = true;
+    }
 }
 
 static void roots_note(struct replay *r)
@@ -176,8 +184,9 @@ static int tiles_check(const struct replay *r, struct err *e)
     return 0;
 }
 
-/* Step 5. Entries that nobody was told of: under a head now, never signed. They may have reached
- * only the page cache, so they are synced before a head covers them. */
+/* Step 5. Entries that nobody was told of: under a head now, never signed. They and the head may
+ * have reached only the page cache, so the journal is made durable before a head covers it, and the
+ * head before a checkpoint is published. */
 static int adopt(struct tlog *t, struct err *e)
 {
     struct bytes note = tlog_head_note(&t->head);
@@ -189,7 +198,7 @@ static int adopt(struct tlog *t, struct err *e)
     c.size = t->frontier.size;
     merkle_frontier_root(&t->frontier, &c.root);
     if (c.size == t->head.at.size)
-        return 0;
+        return tlog_head_settle(&t->head, e);
     if (tlog_note_sign(&t->o, &c, &t->note, e) < 0)
         return -1;
     return tlog_head_swap(&t->head, &c, t->note.p, t->note.len, e);
@@ -208,6 +217,7 @@ static int republish(struct replay *r, struct err *e)
     enum tlog_tail tail;
     if (tlog_journal_replay(&t->journal, feed_one, r, &tail, e) < 0)
         return -1;
+    tlog_journal_forget(&t->journal);
     return tlog_publisher_catch_up(t->publisher, r->base, t->head.at.size, t->note.p, t->note.len,
                                    e);
 }

@@ -164,6 +164,27 @@ void tlog_tile_prune(const char *dir, int level, uint64_t n, unsigned keep1, uns
         rmdir(folder);
 }
 
+/* Only full tiles of a thousand share a folder (tlog-tiles), so this opens few. */
+void tlog_tile_sweep(const char *dir, int level, uint64_t from, uint64_t to)
+{
+    char folder[TLOG_PATH_CAP], last[TLOG_PATH_CAP] = "";
+    struct err ignored;
+    for (uint64_t n = from; n <= to; n++) {
+        if (tlog_tile_path(folder, dir, level, n, TLOG_TILE, &ignored) < 0)
+            return;
+        *strrchr(folder, '/') = 0;
+        if (strcmp(folder, last) == 0)
+            continue;
+        memcpy(last, folder, sizeof last);
+        DIR *d = opendir(folder);
+        for (struct dirent *f; d && (f = readdir(d));)
+            if (f->d_name[0] == '.' && strstr(f->d_name, ".tmp-"))
+                unlinkat(dirfd(d), f->d_name, 0);
+        if (d)
+            closedir(d);
+    }
+}
+
 static int sync_file(const char *path, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -1,5 +1,6 @@
 /* The writer: making, opening, appending; and every kind of damage at start-up. */
 #include "tests/unit/tlog/support.h"
+#include "tlog/record.h"
 #include <sys/mount.h>
 
 /* 16 KiB entries: a journal segment holds about 255 of them. */
@@ -457,9 +458,10 @@ static void newest_time(void **state)
     struct tlog_entry x = {.type = TLOG_ENTRY_TBS_CERT};
     struct err e;
     uint64_t first;
+    bool record;
     filled(&t, 5, 100);
     log = open_ok(&t);
-    assert_int_equal(tlog_newest_time(log), 0);
+    assert_int_equal(tlog_newest_time(log, &record), 0);
     buf_init(&cert, TLOG_ENTRY_MAX);
     buf_init(&body, TLOG_ENTRY_MAX);
     buf_init(&entry, TLOG_ENTRY_MAX);
@@ -472,7 +474,34 @@ static void newest_time(void **state)
     append_many(log, 3, 3, 100);
     tlog_close(log);
     log = open_ok(&t);
-    assert_int_equal(tlog_newest_time(log), c.not_before);
+    assert_int_equal(tlog_newest_time(log, &record), c.not_before);
+    /* An earlier one behind it: the clock was set back, and that was accepted. */
+    c.not_before -= 1000;
+    buf_reset(&cert);
+    buf_reset(&body);
+    buf_reset(&entry);
+    cert_make(&cert, &c);
+    assert_ok(tlog_cert_body(&body, &f, &stapled, cert.p, cert.len, &e), e);
+    x.body = view(&body);
+    tlog_entry_write(&x, &entry);
+    v = view(&entry);
+    assert_ok(tlog_append(log, &v, 1, &first, &e), e);
+    tlog_close(log);
+    log = open_ok(&t);
+    assert_int_equal(tlog_newest_time(log, &record), c.not_before);
+    assert_false(record);
+    const struct tlog_record_info r = {.type = TLOG_ENTRY_REFUSAL, .time = c.not_before + 5, .code = 1, .count = 1,
+                                       .rule = {(const uint8_t *)"r", 1}, .why = {(const uint8_t *)"w", 1}};
+    const struct tlog_entry empty = {.type = TLOG_ENTRY_REFUSAL};
+    buf_reset(&entry);
+    tlog_entry_write(&empty, &entry);
+    assert_ok(tlog_record_write(&r, &entry, &e), e);
+    v = view(&entry);
+    assert_ok(tlog_append(log, &v, 1, &first, &e), e);
+    tlog_close(log);
+    log = open_ok(&t);
+    assert_int_equal(tlog_newest_time(log, &record), r.time);
+    assert_true(record);
     tlog_close(log);
     buf_free(&cert);
     buf_free(&body);

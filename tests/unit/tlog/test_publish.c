@@ -184,11 +184,13 @@ static void sweeps(void **state)
     test_begin(&t);
     assert_ok(tlog_create(&t.o, &e), e);
     shell("cd %s && touch .checkpoint.tmp-0123456789abcdef tile/0/000.p/.9.tmp-0123456789abcdef "
-          "tile/0/000.p/200 journal/new",
+          "tile/0/000.p/200 tile/0/.000.tmp-0123456789abcdef "
+          "tile/entries/.000.tmp-0123456789abcdef journal/new",
           t.dir);
     tlog_close(open_ok(&t));
     files_are(&t, LIST("tile/0/000.p/1"),
-              LIST("tile/0/000.p/200", "tile/0/000.p/.9.tmp-0123456789abcdef", "journal/new",
+              LIST("tile/0/000.p/200", "tile/0/000.p/.9.tmp-0123456789abcdef",
+                   "tile/0/.000.tmp-0123456789abcdef", "tile/entries/.000.tmp-0123456789abcdef", "journal/new",
                    ".checkpoint.tmp-0123456789abcdef"));
     test_end(&t);
 }
