@@ -214,6 +214,8 @@ void admin_status(struct request *r)
     number_write(b, "started", s.known && s.started > 0 ? (uint64_t)s.started : 0);
     number_write(b, "log_size", s.known ? s.log_size : 0);
     number_write(b, "signatures", s.known ? s.signatures : 0);
+    number_write(b, "first_index", s.known ? s.first_index : 0);
+    number_write(b, "issuing_signatures", s.known ? s.issuing_signatures : 0);
     number_write(b, "entries", n.entries);
     number_write(b, "tokens", n.tokens);
     number_write(b, "sessions", n.sessions);

@@ -299,6 +299,8 @@ static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct er
     s->issued = m.issued;
     s->refused = m.refused;
     s->signatures = m.signatures;
+    s->first_index = m.first_index;
+    s->issuing_signatures = m.issuing_signatures;
     s->started = m.started;
     pthread_mutex_unlock(&c->lock);
     return 0;

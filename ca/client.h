@@ -34,7 +34,7 @@ struct ca_snapshot {
     uint8_t root[4096], issuing[4096];
     size_t root_len, issuing_len;
     char vkey[512], token[256];
-    uint64_t log_size, issued, refused, signatures;
+    uint64_t log_size, issued, refused, signatures, first_index, issuing_signatures;
     int64_t started;
 };
 void ca_client_snapshot(struct ca_client *c, struct ca_snapshot *s);

@@ -64,6 +64,7 @@ struct corridor {
     struct station *stations;
     int wake_fd;
     int64_t started;
+    uint64_t first_index, signed_before; /* the log's size, and the issuing key's signatures (self-tests), at the start */
     atomic_ullong issued, refused;
 
     /* the rest is the corridor thread's own */
@@ -155,6 +156,8 @@ static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
                         .issued = atomic_load(&c->issued),
                         .refused = atomic_load(&c->refused),
                         .signatures = hsm_sign_count(o->hsm),
+                        .first_index = c->first_index,
+                        .issuing_signatures = hsm_sign_count_of(o->hsm, HSM_KEY_ISSUING) - c->signed_before,
                         .started = c->started,
                         .token = {(const uint8_t *)token, token_len > 255 ? 255 : token_len}};
     ca_info_write(&c->answer, id, &m);
@@ -493,7 +496,11 @@ static void clock_floor(struct corridor *c)
 static int open_corridor(struct corridor *c, struct err *e)
 {
     const struct issue_options *o = c->o;
+    struct tlog_status log;
     c->started = clock_wall();
+    tlog_status(o->log, &log);
+    c->first_index = log.size;
+    c->signed_before = hsm_sign_count_of(o->hsm, HSM_KEY_ISSUING);
     clock_floor(c);
     c->rate.at = clock_mono_us();
     c->rate.tokens = o->config->ca.rate;

@@ -204,6 +204,8 @@ void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
     buf_u64(b, m->issued);
     buf_u64(b, m->refused);
     buf_u64(b, m->signatures);
+    buf_u64(b, m->first_index);
+    buf_u64(b, m->issuing_signatures);
     buf_u64(b, (uint64_t)m->started);
     buf_vec8(b, m->token.p, m->token.len);
 }
@@ -220,6 +222,8 @@ int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
     cur_u64(&c, &m->issued);
     cur_u64(&c, &m->refused);
     cur_u64(&c, &m->signatures);
+    cur_u64(&c, &m->first_index);
+    cur_u64(&c, &m->issuing_signatures);
     cur_u64(&c, &started);
     cur_vec8(&c, &m->token);
     if (!cur_done(&c) || started > INT64_MAX)

@@ -53,6 +53,8 @@ struct ca_info {
     struct bytes root, issuing;   /* DER certificates */
     struct bytes vkey;            /* text of the log's verifier key */
     uint64_t log_size, issued, refused, signatures; /* the last three: of this signer process */
+    uint64_t first_index;         /* size of the log when this process began to issue, */
+    uint64_t issuing_signatures;  /* and what its issuing key has signed since: mayfly log reconcile */
     int64_t started;              /* wall seconds */
     struct bytes token;           /* name of the token */
 };

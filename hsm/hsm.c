@@ -78,7 +78,15 @@ const char *hsm_token_name(const struct hsm *h)
     return h->name;
 }
 
+uint64_t hsm_sign_count_of(const struct hsm *h, enum hsm_key_role role)
+{
+    return atomic_load_explicit(&h->signs[role], memory_order_relaxed);
+}
+
 uint64_t hsm_sign_count(const struct hsm *h)
 {
-    return atomic_load_explicit(&h->signs, memory_order_relaxed);
+    uint64_t n = 0;
+    for (int role = 0; role < HSM_KEYS; role++)
+        n += hsm_sign_count_of(h, (enum hsm_key_role)role);
+    return n;
 }

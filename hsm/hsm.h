@@ -52,6 +52,7 @@ struct bytes hsm_spki(const struct hsm *h, enum hsm_key_role role); /* DER Subje
  * the pool, waiting at most call_timeout_ms for one (rule "hsm-busy"). Thread safe. */
 int hsm_sign(struct hsm *h, enum hsm_key_role role, const uint8_t *msg, size_t len, uint8_t *sig,
              size_t *sig_len, struct err *e);
+uint64_t hsm_sign_count_of(const struct hsm *h, enum hsm_key_role role);
 uint64_t hsm_sign_count(const struct hsm *h); /* C_Sign calls that succeeded, this process */
 
 /* Key ceremony: generates the pair in the token with C_GenerateKeyPair and the attributes above.

@@ -150,7 +150,7 @@ struct hsm {
     struct hsm_watchdog dog;
     struct hsm_pool pool;
     struct hsm_key keys[HSM_KEYS]; /* written by hsm_load_keys before threads sign, then read only */
-    atomic_ullong signs;
+    atomic_ullong signs[HSM_KEYS];
     CK_SLOT_ID slot;
     unsigned call_timeout_ms;
     char name[160];

@@ -54,7 +54,7 @@ int hsm_sign_with(struct hsm *h, struct hsm_session *s, enum hsm_key_role role,
         return err_set(e, ERR_HSM, "hsm-sign",
                        "key %s: the module returned a signature of %lu bytes where %zu are due",
                        hsm_key_label[role], n, kind->sig);
-    atomic_fetch_add_explicit(&h->signs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->signs[role], 1, memory_order_relaxed);
     return 0;
 }
 

@@ -30,8 +30,8 @@ pass "a workload got its identity"
 sleep 1.5
 serial=$(openssl x509 -in "$work/web/svid.pem" -noout -serial | cut -d= -f2)
 index=$((16#${serial: -12}))
-mayfly log show "$index" --dir "$a" --json | jq -e --arg id "$id" '.names | startswith($id)' >/dev/null || fail "its serial names no entry of its own"
-mayfly log show "$index" --dir "$a" --json | jq -e '.attestor == "join_token" and .entry_revision == 1' >/dev/null || fail "the entry lacks its provenance"
+mayfly log show "$index" --dir "$a" --json | jq -e --arg id "$id" '.entries[0].spiffe_id == $id' >/dev/null || fail "its serial names no entry of its own"
+mayfly log show "$index" --dir "$a" --json | jq -e '.entries[0].attestor == "join_token" and .entries[0].entry_revision == 1' >/dev/null || fail "the entry lacks its provenance"
 mayfly log verify --dir "$a" >/dev/null || fail "log verify"
 pass "it stands in the log at $index"
 
