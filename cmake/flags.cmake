@@ -1,6 +1,6 @@
 # Warnings are errors, in both compilers; hardening follows the OpenSSF compiler options guide.
 add_compile_definitions(_GNU_SOURCE MAYFLY_VERSION="${PROJECT_VERSION}")
-include_directories(${CMAKE_SOURCE_DIR})
+include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
 add_compile_options(-Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes
   -Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wvla -Wundef -Wcast-qual
   -Wno-unused-parameter -Wimplicit-fallthrough -fno-common -fno-strict-aliasing
@@ -22,5 +22,8 @@ endif()
 if(MAYFLY_HARDEN)
   add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
     -fcf-protection=full -ftrivial-auto-var-init=zero -fPIE)
-  add_link_options(-pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen -Wl,--as-needed)
+  add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed)
+  # not for the shared library, which plugins load
+  add_link_options($<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:-pie>
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:-Wl,-z,nodlopen>)
 endif()

@@ -119,35 +119,37 @@ static int cert_leaf(struct tlog_hash *leaf, const struct tlog_proof *p, struct 
     return ret;
 }
 
+int tlog_cert_claim(struct tlog_claim *c, const uint8_t *cert, size_t len, struct bytes proof,
+                    struct err *e)
+{
+    struct tlog_cert_fields f;
+    struct bytes stapled;
+    struct buf body;
+    buf_init(&body, TLOG_ENTRY_MAX);
+    int ret = tlog_cert_body(&body, &f, &stapled, cert, len, e);
+    if (ret == 0 && proof.len == 0)
+        proof = stapled;
+    if (ret == 0 && proof.len == 0)
+        ret = err_set(e, ERR_UNAUTHORIZED, "proof-missing",
+                      "the certificate has no stapled log proof, so nothing shows that it was "
+                      "logged");
+    if (ret == 0 && (tlog_proof_parse(&c->proof, proof.p, proof.len, e) < 0 ||
+                     serial_check(f.serial, c->proof.index, &c->log_number, e) < 0 ||
+                     cert_leaf(&c->leaf, &c->proof, (struct bytes){body.p, body.len}, e) < 0))
+        ret = -1;
+    buf_free(&body);
+    return ret;
+}
+
 int tlog_cert_verify(const uint8_t *cert, size_t len, const struct tlog_vkey *k,
                      struct tlog_proven *info, struct err *e)
 {
-    struct tlog_cert_fields f;
-    struct tlog_proven proven;
-    struct tlog_proof p;
-    struct tlog_hash leaf;
-    struct bytes stapled;
-    struct buf body;
-    int ret = -1;
-    memset(&proven, 0, sizeof proven);
-    buf_init(&body, TLOG_ENTRY_MAX);
-    if (tlog_cert_body(&body, &f, &stapled, cert, len, e) < 0)
-        goto out;
-    if (stapled.len == 0) {
-        err_set(e, ERR_UNAUTHORIZED, "proof-missing",
-                "the certificate has no stapled log proof, so nothing shows that it was logged");
-        goto out;
-    }
-    if (tlog_proof_parse(&p, stapled.p, stapled.len, e) < 0 ||
-        serial_check(f.serial, p.index, &proven.log_number, e) < 0 ||
-        cert_leaf(&leaf, &p, (struct bytes){body.p, body.len}, e) < 0 ||
-        tlog_proof_verify(&p, &leaf, k, &proven.checkpoint, e) < 0)
-        goto out;
-    proven.index = p.index;
+    struct tlog_claim c;
+    struct tlog_checkpoint cp;
+    if (tlog_cert_claim(&c, cert, len, (struct bytes){NULL, 0}, e) < 0 ||
+        tlog_proof_verify(&c.proof, &c.leaf, k, &cp, e) < 0)
+        return -1;
     if (info)
-        *info = proven;
-    ret = 0;
-out:
-    buf_free(&body);
-    return ret;
+        *info = (struct tlog_proven){c.proof.index, c.log_number, cp};
+    return 0;
 }

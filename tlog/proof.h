@@ -23,10 +23,21 @@ int tlog_proof_parse(struct tlog_proof *p, const void *text, size_t len, struct 
 int tlog_proof_verify(const struct tlog_proof *p, const struct tlog_hash *leaf,
                       const struct tlog_vkey *k, struct tlog_checkpoint *cp, struct err *e);
 
-/* Is this certificate proven logged by k? Rebuilds the entry from the certificate and the proof's
- * extra, checks serial = (log number << 48) | index, and the proof. Offline. Does not verify the
- * certificate's own signature or chain: the caller does. Rules "proof-missing", "proof-serial",
- * "inclusion", "checkpoint-*". info (may be NULL) receives what was proven. */
+/* What a certificate claims of its place in a log: the leaf that it stands for, rebuilt from it and
+ * the proof's extra, and the proof. The serial says the same index: (log number << 48) | index.
+ * Nothing of it is verified against a log yet (tlog_proof_verify, or tlog_policy_prove). `proof`
+ * empty: the stapled one. Rules "cert-format" (it is no certificate), "proof-missing",
+ * "proof-format", "proof-serial". */
+struct tlog_claim {
+    struct tlog_proof proof;
+    struct tlog_hash leaf;
+    uint16_t log_number;
+};
+int tlog_cert_claim(struct tlog_claim *c, const uint8_t *cert, size_t len, struct bytes proof,
+                    struct err *e);
+/* Is this certificate proven logged by k? Offline. Does not verify the certificate's own signature
+ * or chain: the caller does. Rules of tlog_cert_claim, "inclusion", "checkpoint-*". info (may be
+ * NULL) receives what was proven. */
 struct tlog_proven {
     uint64_t index;
     uint16_t log_number;
@@ -34,6 +45,11 @@ struct tlog_proven {
 };
 int tlog_cert_verify(const uint8_t *cert, size_t len, const struct tlog_vkey *k,
                      struct tlog_proven *info, struct err *e);
+/* A certificate as files hold it: DER as it stands, or the first CERTIFICATE block of PEM text,
+ * decoded into `room`. Views into `in` or `room`. Not parsed further. Rule "cert-format". */
+#define TLOG_CERT_FILE_MAX 262144
+int tlog_cert_from_file(struct bytes *der, struct buf *room, const void *in, size_t len,
+                        struct err *e);
 
 /* Log binding: the extension in the issuing certificate that names the log (UTF8String vkey), so
  * that who trusts the root knows which log must prove its leaves. rule "binding-missing". */

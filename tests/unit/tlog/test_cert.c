@@ -1,8 +1,5 @@
 /* From a certificate to its entry, and back to the proof. */
-#include "tests/unit/tlog/support.h"
-
-static const struct test_cert plain = {
-    .serial = (uint64_t)7 << 48 | 42, .not_before = 1767225600, .not_after = 1767225900};
+#include "tests/unit/tlog/proven.h"
 
 static void init3(struct buf *a, struct buf *b, struct buf *c)
 {
@@ -26,11 +23,11 @@ static void staple_left_out(void **state)
     struct bytes stapled;
     struct err e;
     init3(&cert, &want, &body);
-    cert_make(&cert, &plain);
+    cert_make(&cert, &proven_form);
     assert_ok(tlog_cert_body(&want, &f, &stapled, cert.p, cert.len, &e), e);
     assert_int_equal(stapled.len, 0);
     for (int first = 0; first < 2; first++) {
-        struct test_cert c = plain;
+        struct test_cert c = proven_form;
         c.stapled = (struct bytes){(const uint8_t *)"proof text", 10};
         c.stapled_first = first;
         buf_reset(&cert);
@@ -52,10 +49,10 @@ static void fields(void **state)
     uint8_t hash[32];
     unsigned char *spki = NULL;
     init3(&cert, &body, &again);
-    cert_make(&cert, &plain);
+    cert_make(&cert, &proven_form);
     assert_ok(tlog_cert_body(&body, &f, &stapled, cert.p, cert.len, &e), e);
-    assert_int_equal(f.not_before, plain.not_before);
-    assert_int_equal(f.not_after, plain.not_after);
+    assert_int_equal(f.not_before, proven_form.not_before);
+    assert_int_equal(f.not_after, proven_form.not_after);
     assert_true(bytes_eq(f.serial, "\x07\0\0\0\0\0\x2a", 7));
     assert_ok(tlog_entry_cert_fields(&g, view(&body), &e), e);
     assert_int_equal(g.not_before, f.not_before);
@@ -88,7 +85,7 @@ static void late_and_bare(void **state)
     struct tlog_cert_fields f;
     struct bytes stapled;
     struct err e;
-    struct test_cert c = plain;
+    struct test_cert c = proven_form;
     init3(&cert, &body, &again);
     c.not_after = 4102444800; /* 2100 */
     c.no_other_extensions = true;
@@ -122,16 +119,16 @@ static void cert_refused(const struct test_cert *c)
 
 static void refused(void **state)
 {
-    struct test_cert c = plain;
+    struct test_cert c = proven_form;
     c.trailing = true;
     cert_refused(&c);
-    c = plain;
+    c = proven_form;
     c.version1 = true;
     cert_refused(&c);
-    c = plain;
+    c = proven_form;
     c.other_inner_alg = true;
     cert_refused(&c);
-    c = plain;
+    c = proven_form;
     c.stapled = (struct bytes){(const uint8_t *)"p", 1};
     c.stapled_twice = true;
     cert_refused(&c);
@@ -150,7 +147,7 @@ static void damaged(void **state)
     struct err e;
     size_t same = 0;
     init3(&cert, &want, &body);
-    cert_make(&cert, &plain);
+    cert_make(&cert, &proven_form);
     assert_ok(tlog_cert_body(&want, &f, &stapled, cert.p, cert.len, &e), e);
     for (size_t i = 0; i < cert.len; i++) {
         uint8_t *cut = malloc(i ? i : 1);
@@ -168,62 +165,6 @@ static void damaged(void **state)
      */
     assert_int_equal(same, 7 + 8);
     free3(&cert, &want, &body);
-}
-
-/* Body, entry, a log of ten, proof, certificate: what tlog_cert_verify is for. */
-struct proven_cert {
-    struct test_log k;
-    struct buf cert, body, proof;
-    uint64_t index;
-};
-
-static void proven_make(struct proven_cert *p, uint64_t serial_index, uint64_t log_number)
-{
-    struct tlog_ext_info x = {.attestor = {(const uint8_t *)"join_token", 10}};
-    struct tlog_hash leaf[10], path[TLOG_LEVELS];
-    struct tlog_checkpoint c = {.size = 10};
-    struct merkle_frontier f = {0};
-    struct tlog_cert_fields fields_of;
-    struct tlog_entry t = {.type = TLOG_ENTRY_TBS_CERT};
-    struct buf ext, entry, note;
-    struct bytes stapled;
-    struct err e;
-    struct test_cert tc = plain;
-    memset(p, 0, sizeof *p);
-    test_key(&p->k, "log.example.org/cert");
-    init3(&p->cert, &p->body, &p->proof);
-    init3(&ext, &entry, &note);
-    p->index = 6;
-    tc.serial = log_number << 48 | serial_index;
-    cert_make(&p->cert, &tc);
-    assert_ok(tlog_cert_body(&p->body, &fields_of, &stapled, p->cert.p, p->cert.len, &e), e);
-    tlog_ext_write(&x, &ext);
-    t.extensions = view(&ext);
-    t.body = view(&p->body);
-    tlog_entry_write(&t, &entry);
-    struct merkle_batch *b = merkle_batch_new(16);
-    for (uint32_t i = 0; i < 10; i++)
-        merkle_leaf(&leaf[i], &i, sizeof i);
-    merkle_leaf(&leaf[p->index], entry.p, entry.len);
-    merkle_batch_append(b, &f, leaf, 10);
-    merkle_batch_root(b, &c.root);
-    snprintf(c.origin, sizeof c.origin, "%s", p->k.vkey.name);
-    p->k.o = (struct tlog_options){.vkey = &p->k.vkey, .sign = test_sign, .sign_arg = &p->k};
-    assert_ok(tlog_note_sign(&p->k.o, &c, &note, &e), e);
-    size_t n = merkle_batch_proof(b, p->index, path);
-    tlog_proof_write(&p->proof, view(&ext), p->index, path, n, note.p, note.len);
-    merkle_batch_free(b);
-    tc.stapled = view(&p->proof);
-    buf_reset(&p->cert);
-    cert_make(&p->cert, &tc);
-    free3(&ext, &entry, &note);
-}
-
-static void proven_free(struct proven_cert *p)
-{
-    tlog_vkey_free(&p->k.vkey);
-    EVP_PKEY_free(p->k.key);
-    free3(&p->cert, &p->body, &p->proof);
 }
 
 static void verify(void **state)
@@ -266,7 +207,7 @@ static void verify_refused(void **state)
     assert_int_equal(tlog_cert_verify(p.cert.p, p.cert.len, &p.k.vkey, NULL, &e), -1);
     assert_rule(e, "proof-serial");
     /* another certificate with this proof */
-    struct test_cert c = plain;
+    struct test_cert c = proven_form;
     c.serial = (uint64_t)7 << 48 | 6;
     c.not_after++;
     c.stapled = view(&p.proof);
@@ -275,7 +216,7 @@ static void verify_refused(void **state)
     assert_int_equal(tlog_cert_verify(cert.p, cert.len, &p.k.vkey, NULL, &e), -1);
     assert_rule(e, "inclusion");
     buf_reset(&cert);
-    cert_make(&cert, &plain);
+    cert_make(&cert, &proven_form);
     assert_int_equal(tlog_cert_verify(cert.p, cert.len, &p.k.vkey, NULL, &e), -1);
     assert_rule(e, "proof-missing");
     c.stapled = (struct bytes){(const uint8_t *)"rubbish", 7};
@@ -290,7 +231,7 @@ static void verify_refused(void **state)
 static void binding(void **state)
 {
     struct test_log k = {0};
-    struct test_cert c = plain;
+    struct test_cert c = proven_form;
     struct tlog_vkey v;
     struct buf cert, text;
     struct err e;
@@ -305,7 +246,7 @@ static void binding(void **state)
     assert_memory_equal(v.pub, k.vkey.pub, 32);
     tlog_vkey_free(&v);
     buf_reset(&cert);
-    cert_make(&cert, &plain);
+    cert_make(&cert, &proven_form);
     assert_int_equal(tlog_binding_from_cert(&v, cert.p, cert.len, &e), -1);
     assert_rule(e, "binding-missing");
     c.binding = "no vkey";
@@ -327,7 +268,7 @@ static void entry_fields_refused(void **state)
     struct buf cert, body, bad;
     struct tlog_cert_fields f, g;
     struct bytes stapled;
-    struct test_cert c = plain;
+    struct test_cert c = proven_form;
     struct err e;
     init3(&cert, &body, &bad);
     c.stapled = (struct bytes){(const uint8_t *)"p", 1};
