@@ -1,4 +1,4 @@
-/* Record entries against the vectors of tlog/FORMAT.md, which another program wrote. */
+/* Entries against the vectors of tlog/FORMAT.md, which another program wrote (tests/vectors). */
 #include "tests/unit/tlog/support.h"
 #include "tlog/record.h"
 #include <jansson.h>
@@ -91,6 +91,25 @@ static void cut_short(uint16_t type, struct bytes body)
     }
 }
 
+static int certificate_read(const struct tlog_entry *t, struct tlog_ext_info *x, struct tlog_cert_fields *f)
+{
+    struct err e;
+    return tlog_entry_extensions(x, t->extensions, &e) == 0 && tlog_entry_cert_fields(f, t->body, &e) == 0 ? 0 : -1;
+}
+
+static void same_certificate(const json_t *f, const struct tlog_ext_info *x, const struct tlog_cert_fields *c)
+{
+    same_number(f, "not_before", (uint64_t)c->not_before);
+    same_number(f, "not_after", (uint64_t)c->not_after);
+    same_hex(f, "spki_hash", (struct bytes){c->spki_hash, 32});
+    same_text(f, "attestor", x->attestor);
+    same_hex(f, "evidence", x->evidence);
+    same_text(f, "entry_id", x->entry_id);
+    same_number(f, "revision", x->entry_revision);
+    same_text(f, "requester", x->requester);
+    same_hex(f, "session", x->session);
+}
+
 static void one_line(const json_t *line, unsigned *good, unsigned *bad)
 {
     size_t len;
@@ -100,7 +119,15 @@ static void one_line(const json_t *line, unsigned *good, unsigned *bad)
     uint8_t *p = entry_of(line, &len);
     assert_int_equal(tlog_entry_parse(&t, p, len, &e), 0);
     assert_int_equal(t.type, json_integer_value(json_object_get(line, "type")));
-    if (!tlog_record_is(t.type)) {
+    if (t.type == TLOG_ENTRY_TBS_CERT) {
+        struct tlog_ext_info x;
+        struct tlog_cert_fields f;
+        bool refused = json_is_true(json_object_get(line, "wantErr"));
+        if ((certificate_read(&t, &x, &f) < 0) != refused)
+            fail_msg("%s: %s", refused ? "accepted" : "refused", json_string_value(json_object_get(line, "name")));
+        if (!refused)
+            same_certificate(json_object_get(line, "fields"), &x, &f);
+    } else if (!tlog_record_is(t.type)) {
         assert_int_equal(tlog_record_parse(&r, t.type, t.body, &e), -1);
     } else if (json_is_true(json_object_get(line, "wantErr"))) {
         ++*bad;
