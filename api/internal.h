@@ -35,6 +35,7 @@ struct api_server {
     struct api_door public_door, admin_door;
     const struct config *config; /* not owned */
     struct ra *ra;               /* not owned */
+    struct audit *audit;         /* not owned; NULL: no search */
     struct base *bases;          /* owned; the first is external_url */
     size_t bases_count;
     struct nonce_table *nonces;
@@ -97,6 +98,7 @@ struct request {
     bool cors;                        /* any web page may read the answer */
     bool page;                        /* the web page's: headers that keep others out of it */
     struct buf out, location, up;     /* the last two empty: no such header */
+    char *next_page;                  /* owned: query of the following page; NULL: no such header */
     char allow[48];
     unsigned retry_after;
     bool nonce_wanted, index_link;
@@ -122,6 +124,7 @@ struct api_conn { /* MHD's socket context */
     gnutls_session_t tls;              /* MHD's; NULL: an admin connection */
     bool admin_ok; /* of an admin connection: its peer may administer, */
     char actor[24]; /* and is so called in the log: "uid:0" */
+    char *query;    /* owned: of a request for /audit/, as it came; else NULL */
 };
 
 void request_ask(struct request *r);
@@ -170,5 +173,8 @@ void admin_entries(struct request *r);
 void admin_entry(struct request *r);
 void admin_tokens(struct request *r);
 void admin_status(struct request *r);
+void audit_entries(struct request *r); /* audit.c */
+void audit_statistics(struct request *r);
+void *audit_uri_seen(void *unused, const char *uri, struct MHD_Connection *c);
 
 #endif

@@ -67,6 +67,8 @@ static void request_reset(struct request *r)
     r->route = NULL;
     r->path = r->arg = r->content_type = r->cache = r->encoding = r->vary = NULL;
     r->etag = NULL;
+    free(r->next_page);
+    r->next_page = NULL;
     r->cors = r->page = false;
     r->admin = r->acme_post = r->dispatched = r->queued = false;
     r->nonce_wanted = r->index_link = r->secret = false;
@@ -118,6 +120,7 @@ void connection_changed(void *closure, struct MHD_Connection *c, void **context,
     } else if (conn) {
         tls_release(door->server->tls, conn->generation);
         request_unref(conn->request);
+        free(conn->query);
         free(conn);
         *context = NULL;
     }
@@ -277,6 +280,17 @@ static void link_header(struct MHD_Response *m, const char *base, const char *pa
     MHD_add_response_header(m, "Link", text);
 }
 
+/* RFC 8288; relative to what was asked for. */
+static void next_header(struct MHD_Response *m, const char *query)
+{
+    char *text;
+    if (asprintf(&text, "<?%s>;rel=\"next\"", query) < 0)
+        return;
+    MHD_add_response_header(m, "Link", text);
+    MHD_add_response_header(m, "Access-Control-Expose-Headers", "Link");
+    free(text);
+}
+
 static void page_headers(struct MHD_Response *m)
 {
     header(m, "Content-Security-Policy",
@@ -307,6 +321,8 @@ static void headers_write(struct request *r, struct MHD_Response *m)
         link_header(m, r->base->url, "/acme/directory", "index");
     if (r->up.len)
         link_header(m, "", buf_cstr(&r->up), "up");
+    if (r->next_page)
+        next_header(m, r->next_page);
     if (*r->allow)
         header(m, "Allow", r->allow);
     if (r->retry_after) {

@@ -19,6 +19,8 @@ const struct route public_routes[] = {
     {M_POST, ROUTE_ACME_KID, ARG_ID, "/acme/certificate/", acme_certificate},
     {M_READ, ROUTE_PLAIN, ARG_REST, "/log/", public_log},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/spiffe/bundle", public_bundle},
+    {M_READ, ROUTE_PLAIN, ARG_NONE, "/audit/v1/entries", audit_entries},
+    {M_READ, ROUTE_PLAIN, ARG_NONE, "/audit/v1/stats", audit_statistics},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/ui", public_ui_bare},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/ui/", public_ui},
     {M_READ, ROUTE_PLAIN, ARG_REST, "/ui/", public_ui},
@@ -32,6 +34,8 @@ const struct route admin_routes[] = {
     {M_READ | M_PUT | M_DELETE, ROUTE_ADMIN, ARG_REST, "/admin/v1/entries/", admin_entry},
     {M_POST, ROUTE_ADMIN, ARG_NONE, "/admin/v1/tokens", admin_tokens},
     {M_READ, ROUTE_ADMIN, ARG_NONE, "/admin/v1/status", admin_status},
+    {M_READ, ROUTE_ADMIN, ARG_NONE, "/audit/v1/entries", audit_entries},
+    {M_READ, ROUTE_ADMIN, ARG_NONE, "/audit/v1/stats", audit_statistics},
     {0, ROUTE_ADMIN, ARG_NONE, NULL, NULL},
 };
 

@@ -2,17 +2,17 @@
  *
  * Public (TLS, MHD epoll pool): /acme/… (directory, new-nonce, new-account, new-order, order/ID,
  * authz/ID, challenge/ID, finalize/ID, certificate/ID, account/ID, orders/ID), /spiffe/bundle, /log/…,
- * /audit/v1/… (when audit.access says so), /healthz, /readyz. Admin (Unix socket, peer credentials: root and admin_uid):
- * /admin/v1/entries[/ID], /admin/v1/tokens, /admin/v1/status, as JSON,
- * and /audit/v1/….
+ * /audit/v1/entries and /audit/v1/stats (refused unless audit.access is public), /ui/, /healthz, /readyz.
+ * Admin (Unix socket, peer credentials: root and admin_uid): /admin/v1/entries[/ID],
+ * /admin/v1/tokens, /admin/v1/status, as JSON, and /audit/v1/….
  * What waits for ra/ is a suspended connection, not a thread.
  */
 #ifndef API_SERVER_H
 #define API_SERVER_H
 #include "base/config.h"
-#include "audit/service.h"
 #include "ra/ra.h"
 
+struct audit;
 struct api_server;
 struct api_options {
     const struct config *config;

@@ -33,6 +33,6 @@ endfunction()
 file(GLOB MAYFLYD_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayflyd*.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
 file(GLOB MAYFLY_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayfly.c ${CMAKE_SOURCE_DIR}/cmd/cli_*.c
   ${CMAKE_SOURCE_DIR}/cmd/args.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
-mayfly_program(mayflyd SOURCES ${MAYFLYD_SOURCES} LINK room_api room_ra room_ca)
-mayfly_program(mayfly SOURCES ${MAYFLY_SOURCES} LINK room_audit room_ca room_tlog PkgConfig::CURL)
+mayfly_program(mayflyd SOURCES ${MAYFLYD_SOURCES} LINK room_api room_ra room_ca PkgConfig::CURL)
+mayfly_program(mayfly SOURCES ${MAYFLY_SOURCES} LINK room_audit room_ca room_tlog PkgConfig::CURL PkgConfig::MHD)
 mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_agent)
