@@ -70,6 +70,7 @@ static struct MHD_Daemon *daemon_start(unsigned flags, const struct MHD_OptionIt
                             MHD_OPTION_EXTERNAL_LOGGER, mhd_says, (void *)NULL,
                             MHD_OPTION_NOTIFY_COMPLETED, request_completed, (void *)door,
                             MHD_OPTION_NOTIFY_CONNECTION, connection_changed, (void *)door,
+                            MHD_OPTION_URI_LOG_CALLBACK, audit_uri_seen, (void *)NULL,
                             MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
                             MHD_OPTION_STRICT_FOR_CLIENT, 1,
                             MHD_OPTION_ARRAY, options, MHD_OPTION_END);
@@ -128,6 +129,7 @@ static struct api_server *server_new(const struct api_options *o, struct err *e)
     }
     s->config = o->config;
     s->ra = o->ra;
+    s->audit = o->audit;
     s->admin_uid = o->admin_uid;
     s->listen_fd = o->listen_fd;
     s->admin_fd = o->admin_fd;
