@@ -67,11 +67,22 @@ static int session_find(struct request *r, struct err *e)
 
 static int key_check(struct request *r, struct err *e)
 {
-    bool by_key = r->route->kind == ROUTE_ACME_JWK;
+    bool by_key = r->route->kind == ROUTE_ACME_JWK || (r->route->kind == ROUTE_ACME_ANY && r->jws.jwk);
     if (by_key != (r->jws.jwk != NULL))
         return err_set(e, ERR_MALFORMED, "jws-key", "this request is signed with \"%s\" in its header, not \"%s\" (RFC 8555 §6.2)",
                        by_key ? "jwk" : "kid", by_key ? "kid" : "jwk");
     return by_key ? 0 : session_find(r, e);
+}
+
+/* §7.3.6: whoever ended it. */
+static int account_check(const struct ra_session *s, struct err *e)
+{
+    if (ra_session_revoked(s))
+        return err_set(e, ERR_UNAUTHORIZED, "revoked",
+                       "the session was revoked; start again with new evidence, as a join token made since");
+    if (ra_session_deactivated(s))
+        return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account is deactivated (RFC 8555 §7.3.6)");
+    return 0;
 }
 
 /* In the order of what costs least; the signature last. The nonce is spent before it: whoever knows
@@ -85,9 +96,7 @@ int acme_authenticate(struct request *r, struct err *e)
         return -1;
     if (r->session)
         ra_session_touch(r->session); /* by its owner: who only knows its URL keeps no account alive */
-    if (r->session && ra_session_deactivated(r->session))
-        return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account is deactivated (RFC 8555 §7.3.6)");
-    return 0;
+    return r->session ? account_check(r->session, e) : 0;
 }
 
 /* --- directory, nonces ------------------------------------------------------------------------------ */
@@ -97,7 +106,8 @@ void acme_directory(struct request *r)
 {
     static const struct {
         const char *name, *path;
-    } entries[] = {{"newNonce", "/acme/new-nonce"}, {"newAccount", "/acme/new-account"}, {"newOrder", "/acme/new-order"}};
+    } entries[] = {{"newNonce", "/acme/new-nonce"}, {"newAccount", "/acme/new-account"}, {"newOrder", "/acme/new-order"},
+                 {"revokeCert", "/acme/revoke-cert"}};
     struct buf *b = &r->out;
     buf_u8(b, '{');
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
@@ -165,12 +175,10 @@ static void account_done(void *arg, struct ra_session *s, bool created, const st
 static void account_existing(struct request *r)
 {
     struct err e = {0};
-    if (ra_session_deactivated(r->session)) {
-        err_set(&e, ERR_UNAUTHORIZED, "account-deactivated", "the account of this key is deactivated (RFC 8555 §7.3.6)");
+    if (account_check(r->session, &e) < 0)
         request_fail(r, &e);
-    } else {
+    else
         account_answer(r, r->session, false);
-    }
 }
 
 void acme_new_account(struct request *r)

@@ -83,21 +83,28 @@ static bool list_each(void *arg, const struct ra_entry *x)
     return l->out->len < LIST_BYTES;
 }
 
+bool admin_limit(const struct request *r, unsigned long max, unsigned long *limit, struct err *e)
+{
+    const char *text = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "limit");
+    *limit = max;
+    if (text)
+        *limit = strspn(text, "0123456789") == strlen(text) && *text ? strtoul(text, NULL, 10) : 0;
+    if (*limit >= 1 && *limit <= max)
+        return true;
+    err_set(e, ERR_MALFORMED, "limit", "limit is a number from 1 to %lu", max);
+    return false;
+}
+
 /* ?after=SPIFFE-ID&limit=N: a page in order of SPIFFE ID. "next": what the next page comes after; not
  * there when this is the last. */
 static void entries_list(struct request *r)
 {
     const char *after = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "after");
-    const char *limit = MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, "limit");
-    unsigned long n = LIST_MAX;
+    unsigned long n;
     struct err e = {0};
-    if (limit) {
-        n = strspn(limit, "0123456789") == strlen(limit) && *limit ? strtoul(limit, NULL, 10) : 0;
-        if (n < 1 || n > LIST_MAX) {
-            err_set(&e, ERR_MALFORMED, "limit", "limit is a number from 1 to %d", LIST_MAX);
-            request_fail(r, &e);
-            return;
-        }
+    if (!admin_limit(r, LIST_MAX, &n, &e)) {
+        request_fail(r, &e);
+        return;
     }
     struct list l = {.out = &r->out};
     bool more;

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <strings.h>
+
 #define TTL_MAX (10u * 365 * 86400)
 
 static json_t *strict_object(const void *json, size_t len, const char *const *members, struct err *e)
@@ -168,4 +170,100 @@ void admin_token_free(struct admin_token *a)
 {
     json_decref(a->doc);
     *a = (struct admin_token){0};
+}
+
+/* --- revocations ------------------------------------------------------------------------------------- */
+
+static const char *const reasons[] = { /* RFC 5280 §5.3.1 */
+    "unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation",
+    "certificateHold", NULL, NULL, "privilegeWithdrawn", "aACompromise",
+};
+#define REASONS (sizeof reasons / sizeof *reasons)
+
+static int reason_parse(uint8_t *reason, const json_t *doc, struct err *e)
+{
+    const json_t *v = json_object_get(doc, "reason");
+    const char *word = json_string_value(v);
+    json_int_t n = json_integer_value(v);
+    *reason = 0;
+    if (!v)
+        return 0;
+    for (size_t i = 0; i < REASONS; i++)
+        if (reasons[i] && (word ? strcasecmp(word, reasons[i]) == 0 : json_is_integer(v) && n == (json_int_t)i)) {
+            *reason = (uint8_t)i;
+            return 0;
+        }
+    return err_set(e, ERR_MALFORMED, "revocation-reason",
+                   "no such reason; there are unspecified, keyCompromise, cACompromise, affiliationChanged, superseded, "
+                   "cessationOfOperation, certificateHold, privilegeWithdrawn and aACompromise");
+}
+
+static int by_parse(enum tlog_revoked_by *by, const char *word, struct err *e)
+{
+    for (*by = TLOG_BY_SERIAL; *by <= TLOG_BY_KEY; (*by)++)
+        if (word && strcmp(word, tlog_record_code(TLOG_ENTRY_REVOCATION, (uint8_t)*by)) == 0)
+            return 0;
+    return err_set(e, ERR_MALFORMED, "json-member",
+                   "\"by\" is one of serial, spiffe_id, prefix, entry, agent and key");
+}
+
+/* In place. A lone 0 stays. */
+static void hex_plain(char *s, bool number)
+{
+    char *to = s;
+    for (const char *p = s; *p; p++)
+        if (*p != ':' && !(number && to == s && *p == '0' && p[1]))
+            *to++ = *p >= 'A' && *p <= 'F' ? (char)(*p - 'A' + 'a') : *p;
+    *to = 0;
+}
+
+int admin_revocation_parse(struct admin_revocation *a, const void *json, size_t len, struct err *e)
+{
+    static const char *const members[] = {"by", "value", "reason", "comment", NULL};
+    const char *by, *value;
+    struct ra_revoke *w = &a->want;
+    a->doc = strict_object(json, len, members, e);
+    if (!a->doc || optional_str(&by, a->doc, "by", e) < 0 || by_parse(&w->by, by, e) < 0 ||
+        optional_str(&value, a->doc, "value", e) < 0 || optional_str(&w->comment, a->doc, "comment", e) < 0 ||
+        reason_parse(&w->reason, a->doc, e) < 0)
+        return -1;
+    if (!value)
+        return err_set(e, ERR_MALFORMED, "json-member", "\"value\" is missing: what is revoked?");
+    if (!(a->value = strdup(value)))
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for a revocation");
+    if (w->by == TLOG_BY_SERIAL || w->by == TLOG_BY_KEY)
+        hex_plain(a->value, w->by == TLOG_BY_SERIAL);
+    w->value = a->value;
+    return 0;
+}
+
+void admin_revocation_free(struct admin_revocation *a)
+{
+    free(a->value);
+    json_decref(a->doc);
+    *a = (struct admin_revocation){0};
+}
+
+void admin_revocation_write(struct buf *out, const struct ra_revocation *x, bool ended)
+{
+    const char *reason = x->reason < REASONS ? reasons[x->reason] : NULL;
+    buf_fmt(out, "{\"id\":%lld,\"time\":%lld,\"by\":", (long long)x->id, (long long)x->time);
+    jw_str(out, tlog_record_code(TLOG_ENTRY_REVOCATION, (uint8_t)x->by));
+    buf_str(out, ",\"value\":");
+    jw_str(out, x->value);
+    buf_str(out, ",\"reason\":");
+    jw_str(out, reason ? reason : "unspecified");
+    buf_str(out, ",\"actor\":");
+    jw_str(out, x->actor);
+    buf_str(out, ",\"comment\":");
+    jw_str(out, x->comment);
+    if (x->logged)
+        buf_fmt(out, ",\"log_index\":%llu", (unsigned long long)x->index);
+    else
+        buf_str(out, ",\"log_index\":null");
+    if (ended)
+        buf_fmt(out, ",\"ended\":{\"sessions\":%llu,\"authorizations\":%llu,\"tokens\":%llu}",
+                (unsigned long long)x->ended.sessions, (unsigned long long)x->ended.authorizations,
+                (unsigned long long)x->ended.tokens);
+    buf_u8(out, '}');
 }

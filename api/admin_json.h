@@ -20,4 +20,15 @@ struct admin_token {
 int admin_token_parse(struct admin_token *a, const void *json, size_t len, struct err *e);
 void admin_token_free(struct admin_token *a);
 
+struct admin_revocation {
+    json_t *doc;           /* owned */
+    char *value;           /* owned */
+    struct ra_revoke want; /* views both */
+};
+/* {"by": …, "value": …, "reason": a name of RFC 5280 §5.3.1 or its number, "comment": …}. Serial and key
+ * as people copy them (colons, capitals, leading zeros) become those of tlog/record.h. */
+int admin_revocation_parse(struct admin_revocation *a, const void *json, size_t len, struct err *e);
+void admin_revocation_free(struct admin_revocation *a);
+void admin_revocation_write(struct buf *out, const struct ra_revocation *x, bool ended);
+
 #endif

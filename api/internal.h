@@ -56,6 +56,7 @@ enum route_kind {
     ROUTE_PLAIN,    /* anyone */
     ROUTE_ACME_KID, /* a JWS signed by an account */
     ROUTE_ACME_JWK, /* a JWS signed by the key it carries */
+    ROUTE_ACME_ANY, /* either */
     ROUTE_ADMIN     /* a peer that may administer */
 };
 enum route_arg { ARG_NONE, ARG_ID, ARG_REST }; /* after the path: nothing; an RA_ID; anything at all */
@@ -160,6 +161,7 @@ void acme_orders(struct request *r);
 void acme_finalize(struct request *r);
 void acme_certificate(struct request *r);
 void acme_authz(struct request *r);
+void acme_revoke_cert(struct request *r); /* revoke_cert.c */
 void acme_challenge(struct request *r);
 void public_bundle(struct request *r);
 void public_log(struct request *r); /* tiles.c */
@@ -172,6 +174,8 @@ int admin_authorize(struct request *r, struct api_conn *conn, struct err *e);
 void admin_entries(struct request *r);
 void admin_entry(struct request *r);
 void admin_tokens(struct request *r);
+void admin_revocations(struct request *r); /* revoke.c */
+bool admin_limit(const struct request *r, unsigned long max, unsigned long *limit, struct err *e);
 void admin_status(struct request *r);
 void audit_entries(struct request *r); /* audit.c */
 void audit_statistics(struct request *r);

@@ -208,6 +208,28 @@ int payload_evidence_parse(struct payload_order *p, const void *json, size_t len
     return evidence_check(p->evidence, e);
 }
 
+/* --- revocation (§7.6) ------------------------------------------------------------------------ */
+
+int payload_revoke_parse(struct payload_revoke *p, const void *json, size_t len, struct err *e)
+{
+    json_t *doc = object_parse(json, len, e);
+    if (!doc)
+        return -1;
+    const json_t *cert = json_object_get(doc, "certificate"), *reason = json_object_get(doc, "reason");
+    json_int_t code = json_integer_value(reason);
+    long n = json_is_string(cert) ? b64url_decode(p->cert, sizeof p->cert, json_string_value(cert), json_string_length(cert)) : -1;
+    bool coded = !reason || (json_is_integer(reason) && ((code >= 0 && code <= 6) || code == 9 || code == 10));
+    json_decref(doc);
+    if (n <= 0)
+        return err_set(e, ERR_MALFORMED, "payload",
+                       "\"certificate\" is missing, or not the unpadded base64url of 1 to %d bytes of DER", PAYLOAD_CERT_MAX);
+    if (!coded)
+        return err_set(e, ERR_MALFORMED, "revocation-reason", "\"reason\" is no code of RFC 5280 §5.3.1: 0 to 6, 9 or 10");
+    p->cert_len = (size_t)n;
+    p->reason = (uint8_t)code;
+    return 0;
+}
+
 void payload_order_reset(struct payload_order *p)
 {
     attest_evidence_wipe(p->evidence);

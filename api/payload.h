@@ -25,6 +25,13 @@ int payload_finalize_parse(struct payload_order *p, const void *json, size_t len
 int payload_evidence_parse(struct payload_order *p, const void *json, size_t len, struct err *e);
 /* An update of an authorization: only {"status":"deactivated"} (§7.5.2). */
 int payload_authz_parse(const void *json, size_t len, struct err *e);
+#define PAYLOAD_CERT_MAX 12288
+struct payload_revoke { /* revokeCert (§7.6) */
+    uint8_t cert[PAYLOAD_CERT_MAX]; /* DER, not looked into yet */
+    size_t cert_len;
+    uint8_t reason;
+};
+int payload_revoke_parse(struct payload_revoke *p, const void *json, size_t len, struct err *e);
 void payload_order_reset(struct payload_order *p); /* wipes the evidence; keeps memory */
 void payload_order_free(struct payload_order *p);
 

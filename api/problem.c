@@ -39,6 +39,9 @@ static const struct {
     {"jws-url", {401, "unauthorized", false, 0}},             /* RFC 8555 §6.4 */
     {"signature", {401, "unauthorized", false, 0}},
     {"account-deactivated", {401, "unauthorized", false, 0}}, /* §7.3.6 */
+    {"revoked", {401, "unauthorized", false, 0}},
+    {"already-revoked", {400, "alreadyRevoked", false, 0}},         /* §7.6 */
+    {"revocation-reason", {400, "badRevocationReason", false, 0}},
     {"contact-unsupported", {400, "unsupportedContact", false, 0}},
     {"contact-invalid", {400, "invalidContact", false, 0}},
 };

@@ -1,10 +1,10 @@
 /* HTTP: turns requests into calls on ra/, and errors into problem documents; decides nothing.
  *
  * Public (TLS, MHD epoll pool): /acme/… (directory, new-nonce, new-account, new-order, order/ID,
- * authz/ID, challenge/ID, finalize/ID, certificate/ID, account/ID, orders/ID), /spiffe/bundle, /log/…,
+ * authz/ID, challenge/ID, finalize/ID, certificate/ID, account/ID, orders/ID, revoke-cert), /spiffe/bundle, /log/…,
  * /audit/v1/entries and /audit/v1/stats (refused unless audit.access is public), /ui/, /healthz, /readyz.
  * Admin (Unix socket, peer credentials: root and admin_uid): /admin/v1/entries[/ID],
- * /admin/v1/tokens, /admin/v1/status, as JSON, and /audit/v1/….
+ * /admin/v1/tokens, /admin/v1/revocations, /admin/v1/status, as JSON, and /audit/v1/….
  * What waits for ra/ is a suspended connection, not a thread.
  */
 #ifndef API_SERVER_H

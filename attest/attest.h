@@ -31,6 +31,8 @@ struct attest_result {
     uint8_t token_hash[32];       /* join_token: SHA-256 of the secret, for ra/ to spend */
     char spiffe_id[2049];         /* x509pop: the ID proven; "" otherwise */
     int64_t not_before, not_after;/* of the evidence itself; 0: no limit */
+    char serial[41];              /* x509pop: the SVID's, in lowercase hex without leading zeros; "" otherwise */
+    uint8_t key_sha256[32];       /* x509pop: of its SubjectPublicKeyInfo */
     char *selectors[ATTEST_SELECTORS_MAX]; /* owned; join_token's come from the token (ra/) */
     size_t selectors_count;
 };

@@ -158,6 +158,23 @@ static int read_times(struct attest_result *r, const X509 *leaf, struct err *e)
     return 0;
 }
 
+/* What a revocation may name it by (RFC 5280 section 4.1.2.2: at most 20 octets). */
+static int read_names(struct attest_result *r, const struct pop *p, struct err *e)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(p->certs[0]);
+    const uint8_t *bytes = ASN1_STRING_get0_data(serial);
+    size_t n = (size_t)ASN1_STRING_length(serial);
+    struct bytes spki = key_spki(p->key);
+    char text[HEX_LEN(20) + 1];
+    if (n == 0 || n > 20 || ASN1_STRING_type(serial) != V_ASN1_INTEGER)
+        return err_set(e, ERR_BAD_EVIDENCE, "x509pop-usage", "the certificate's serial number is not one");
+    hex_encode(text, bytes, n);
+    snprintf(r->serial, sizeof r->serial, "%s", text + strspn(text, "0"));
+    return EVP_Digest(spki.p, spki.len, r->key_sha256, NULL, EVP_sha256(), NULL) == 1
+               ? 0
+               : err_set(e, ERR_INTERNAL, "crypto", "cannot hash");
+}
+
 /* --- chain and signature ------------------------------------------------------------------------- */
 
 static int refuse_chain(X509_STORE_CTX *ctx, struct err *e)
@@ -268,6 +285,8 @@ int x509pop_verify(struct attest_result *r, const struct attest_input *in, struc
         rc = check_signature(&p, in->digest, e);
     if (rc == 0)
         rc = read_times(r, p.certs[0], e);
+    if (rc == 0)
+        rc = read_names(r, &p, e);
     if (rc == 0)
         rc = add_selector(r, e);
     pop_free(&p);

@@ -88,6 +88,11 @@ void config_free(struct config *c)
         free(strings[i]);
     list_free(c->names, c->names_count);
     list_free(c->ca.permitted_dns, c->ca.permitted_dns_count);
+    for (size_t i = 0; i < c->witnesses.count; i++) {
+        free(c->witnesses.list[i].url);
+        free(c->witnesses.list[i].vkey);
+    }
+    free(c->witnesses.list);
     free(c);
 }
 

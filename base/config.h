@@ -28,6 +28,10 @@
  *   session: {lifetime: 3600, token_lifetime: 3600}
  *   run: {signer_user: "", frontend_user: "", dir: run}   # users only when started as root
  *   frontend: {threads: 0, max_connections: 4096, issue_timeout_ms: 10000}
+ *   witnesses:                         # who is asked to cosign the log's head (C2SP tlog-witness)
+ *     quorum: 0                        # 0: beside issuance, which never waits for it
+ *     timeout_ms: 2000
+ *     list: [{url: https://witness.example.net, vkey: witness.example.net+7e6f4aaa+BNdam…}]
  *   logging: {level: info, format: auto}
  */
 #ifndef BASE_CONFIG_H
@@ -40,8 +44,13 @@
 
 #define CONFIG_FILE "mayfly.yaml"
 #define CONFIG_NAMES_MAX 16         /* as many as one certificate takes (ca/msg.h) */
+#define CONFIG_WITNESSES_MAX 16     /* cosignatures that one checkpoint takes (tlog/log.h) */
 #define CONFIG_TOKEN_THREADS_MAX 63 /* a session each, and one for the log's head (hsm/hsm.h) */
 
+struct config_witness {
+    char *url;  /* without trailing slash; /add-checkpoint is below it */
+    char *vkey; /* its form is checked where it is used (ca/witnesses.h) */
+};
 struct config { /* strings owned by the object; every optional one filled with its default */
     char *dir;  /* absolute folder of the file */
     char *trust_domain;
@@ -72,6 +81,11 @@ struct config { /* strings owned by the object; every optional one filled with i
     unsigned session_lifetime, token_lifetime;
     char *signer_user, *frontend_user, *run_dir; /* users "" when unset; name or "uid:gid" */
     unsigned frontend_threads, max_connections, issue_timeout_ms;
+    struct {
+        struct config_witness *list;
+        size_t count;
+        unsigned quorum, timeout_ms;
+    } witnesses;
     enum log_level log_level;
     enum log_format log_format;
 };

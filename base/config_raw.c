@@ -160,6 +160,18 @@ static const cyaml_schema_field_t run_fields[] = {
 static const cyaml_schema_field_t frontend_fields[] = {
     NUM("threads", frontend.threads), NUM("max_connections", frontend.max_connections),
     NUM("issue_timeout_ms", frontend.issue_timeout_ms), CYAML_FIELD_END};
+static const cyaml_schema_field_t witness_fields[] = {
+    CYAML_FIELD_STRING_PTR("url", CYAML_FLAG_DEFAULT, struct config_witness, url, 0, CONFIG_STRING_MAX),
+    CYAML_FIELD_STRING_PTR("vkey", CYAML_FLAG_DEFAULT, struct config_witness, vkey, 0, CONFIG_STRING_MAX),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t witness_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_witness, witness_fields),
+};
+static const cyaml_schema_field_t witnesses_fields[] = {
+    NUM("quorum", witnesses.quorum), NUM("timeout_ms", witnesses.timeout_ms),
+    CYAML_FIELD_SEQUENCE("list", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_raw, witnesses.list,
+                         &witness_entry, 0, CONFIG_LIST_MAX),
+    CYAML_FIELD_END};
 static const cyaml_schema_field_t logging_fields[] = {
     STR("level", logging.level), STR("format", logging.format), CYAML_FIELD_END};
 static const cyaml_schema_field_t root_fields[] = {
@@ -169,7 +181,8 @@ static const cyaml_schema_field_t root_fields[] = {
     MAP("token", token_fields), MAP("log", log_fields), MAP("ca", ca_fields),
     MAP("store", store_fields), MAP("audit", audit_fields),
     MAP("session", session_fields), MAP("run", run_fields),
-    MAP("frontend", frontend_fields), MAP("logging", logging_fields), CYAML_FIELD_END};
+    MAP("frontend", frontend_fields), MAP("witnesses", witnesses_fields),
+    MAP("logging", logging_fields), CYAML_FIELD_END};
 static const cyaml_schema_value_t root_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct config_raw, root_fields),
 };

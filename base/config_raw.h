@@ -6,6 +6,7 @@
 #define BASE_CONFIG_RAW_H
 #include "base/config.h"
 #include "base/err.h"
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,11 @@ struct config_raw {
         uint32_t *threads, *max_connections, *issue_timeout_ms;
     } frontend;
     struct {
+        uint32_t *quorum, *timeout_ms;
+        struct config_witness *list; /* config.h's, as it stands there */
+        unsigned list_count;
+    } witnesses;
+    struct {
         char *level, *format;
     } logging;
 };
@@ -68,6 +74,12 @@ void config_raw_free(struct config_raw *raw);
 
 #define SIGNER_SOCKET "signer.sock"
 #define ADMIN_SOCKET "admin.sock"
+/* "line N: name: why", ERR_CONFIG. */
+int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,
+                  const char *fmt, va_list args) __attribute__((format(printf, 5, 0)));
+/* The section `witnesses` (config_witness.c). */
+int config_fill_witnesses(struct config *c, const struct config_raw *raw, struct config_file *file,
+                          struct err *e);
 /* Checks every value, fills every default (config_rules.c). On failure c may be part filled. */
 int config_fill(struct config *c, const struct config_raw *raw, struct config_file *file,
                 const char *dir, struct err *e);

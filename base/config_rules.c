@@ -29,15 +29,11 @@ static int refuse(struct load *l, const char *name, const char *rule, const char
     __attribute__((format(printf, 4, 5)));
 static int refuse(struct load *l, const char *name, const char *rule, const char *fmt, ...)
 {
-    char why[300];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(why, sizeof why, fmt, args);
+    config_refuse(l->file, name, rule, l->e, fmt, args);
     va_end(args);
-    size_t line = config_file_line(l->file, name);
-    if (line)
-        return err_set(l->e, ERR_CONFIG, rule, "line %zu: %s: %s", line, name, why);
-    return err_set(l->e, ERR_CONFIG, rule, "%s: %s", name, why);
+    return -1;
 }
 
 static int no_memory(struct load *l)
@@ -501,7 +497,7 @@ int config_fill(struct config *c, const struct config_raw *raw, struct config_fi
     /* In this order: external_url needs names and listen, log and ca need trust_domain. */
     if (fill_trust_domain(l) < 0 || fill_listen(l) < 0 || fill_names(l) < 0 || fill_external_url(l) < 0 ||
         fill_token(l) < 0 || fill_log(l) < 0 || fill_ca(l) < 0 || fill_service(l) < 0 || fill_audit(l) < 0 || fill_run(l) < 0 ||
-        check_reach(l) < 0)
+        config_fill_witnesses(c, raw, file, e) < 0 || check_reach(l) < 0)
         return -1;
     return fill_logging(l);
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum sandbox_role { SANDBOX_SIGNER, SANDBOX_FRONTEND };
+enum sandbox_role { SANDBOX_SIGNER, SANDBOX_FRONTEND, SANDBOX_NOTARY, SANDBOX_WITNESS };
 
 struct sandbox_path {
     const char *path; /* file or folder beneath which access is allowed */
@@ -20,8 +20,9 @@ struct sandbox_path {
 /* All ids, no supplementary groups but gid. Not root: 0 when these are the ids already. The kernel
  * forgets PR_SET_PDEATHSIG here. */
 int sandbox_drop(uid_t uid, gid_t gid, struct err *e);
-/* Both roles: files below `paths` (and what libc reads: its libraries, time zones, /proc/self,
- * /dev/null), no new process, AF_UNIX. Frontend: TCP and UDP besides. To be called before the
+/* Every role: files below `paths` (and what libc reads: its libraries, time zones, /proc/self,
+ * /dev/null), no new process, AF_UNIX. All but the signer: TCP and UDP besides, though the notary
+ * answers nobody: it neither listens nor accepts. To be called before the
  * process has a second thread (else rule "sandbox-threads"), after PR_SET_PDEATHSIG (prctl is
  * closed afterwards) and after the last fork. Builds with a sanitizer get no_new_privs only. */
 int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size_t n, struct err *e);

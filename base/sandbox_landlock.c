@@ -127,6 +127,8 @@ static size_t attr_for(struct ruleset_attr *a, long abi, enum sandbox_role role)
         a->fs |= FS_TRUNCATE;
     if (abi >= 4 && role == SANDBOX_SIGNER)
         a->net = NET_BIND_TCP | NET_CONNECT_TCP;
+    if (abi >= 4 && role == SANDBOX_NOTARY)
+        a->net = NET_BIND_TCP;
     if (abi >= 5)
         a->fs |= FS_IOCTL_DEV;
     if (abi >= 6)

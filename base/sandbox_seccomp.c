@@ -45,8 +45,10 @@ static const char *const common[] = {
     "poll", "ppoll", "select", "pselect6", "epoll_create", "epoll_create1", "epoll_ctl",
     "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "sendmsg", "recvmsg", "sendmmsg",
     "recvmmsg", "sendto", "recvfrom", "shutdown", "getsockname", "getpeername", "getsockopt",
-    "setsockopt", "accept", "accept4", "bind", "listen", "connect", "sendfile",
+    "setsockopt", "bind", "connect", "sendfile",
 };
+/* being asked: all but the notary, which asks */
+static const char *const serving[] = {"accept", "accept4", "listen"};
 /* clang-format on */
 
 static int allow(scmp_filter_ctx ctx, const char *name, unsigned argc,
@@ -67,11 +69,13 @@ static int allow_int(scmp_filter_ctx ctx, const char *name, unsigned arg, uint32
     return allow(ctx, name, 1, &is);
 }
 
-static int allow_common(scmp_filter_ctx ctx)
+static int allow_common(scmp_filter_ctx ctx, enum sandbox_role role)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof common / sizeof *common; i++)
         r = allow(ctx, common[i], 0, NULL);
+    for (size_t i = 0; r == 0 && role != SANDBOX_NOTARY && i < sizeof serving / sizeof *serving; i++)
+        r = allow(ctx, serving[i], 0, NULL);
     return r;
 }
 
@@ -111,8 +115,8 @@ static int allow_own_settings(scmp_filter_ctx ctx)
     return r;
 }
 
-/* The signer speaks over Unix sockets alone. The frontend has TCP and UDP besides (names are
- * resolved over UDP), and asks netlink which addresses the host has, as getaddrinfo does. */
+/* The signer speaks over Unix sockets alone. The others have TCP and UDP besides (names are
+ * resolved over UDP), and ask netlink which addresses the host has, as getaddrinfo does. */
 static int allow_sockets(scmp_filter_ctx ctx, enum sandbox_role role)
 {
     const struct scmp_arg_cmp routes[] = {SCMP_CMP64(0, SCMP_CMP_MASKED_EQ, 0xffffffff, AF_NETLINK),
@@ -120,7 +124,7 @@ static int allow_sockets(scmp_filter_ctx ctx, enum sandbox_role role)
     int r = allow_int(ctx, "socket", 0, AF_UNIX);
     if (r == 0)
         r = allow_int(ctx, "socketpair", 0, AF_UNIX);
-    if (role != SANDBOX_FRONTEND)
+    if (role == SANDBOX_SIGNER)
         return r;
     if (r == 0)
         r = allow_int(ctx, "socket", 0, AF_INET);
@@ -148,7 +152,7 @@ int sandbox_seccomp(enum sandbox_role role, struct err *e)
         return err_set(e, ERR_INTERNAL, "sandbox-seccomp", "cannot make a seccomp filter");
     int r = set_attributes(ctx);
     if (r == 0)
-        r = allow_common(ctx);
+        r = allow_common(ctx, role);
     if (r == 0)
         r = allow_threads(ctx);
     if (r == 0)

@@ -164,11 +164,26 @@ static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
     caller_answer(caller, &c->answer);
 }
 
+/* Beside the batch: nothing is appended, and what is to be written the publisher writes. */
+static void answer_cosign(struct corridor *c, struct caller *caller, const struct ipc_frame *f)
+{
+    struct err why = {0};
+    if (witnesses_accept(c->o->witnesses, c->o->log, f->body, &why) < 0)
+        ca_refused_write(&c->answer, f->id, &why);
+    else
+        ipc_frame_begin(&c->answer, CA_COSIGNED, f->id);
+    caller_answer(caller, &c->answer);
+}
+
 static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, struct err *e)
 {
     struct corridor *c = arg;
     if (f->type == CA_INFO && f->body.len == 0) {
         answer_info(c, caller, f->id);
+        return 0;
+    }
+    if (f->type == CA_COSIGN) {
+        answer_cosign(c, caller, f);
         return 0;
     }
     if (f->type != CA_ISSUE && f->type != CA_RECORD)

@@ -180,6 +180,32 @@ int ca_recorded_parse(uint64_t *index, struct bytes body, struct err *e)
     return cur_done(&c) ? 0 : malformed(e, "recorded answer", "the index");
 }
 
+/* --- CA_COSIGN --------------------------------------------------------------------------------- */
+
+void ca_cosign_write(struct buf *b, uint64_t id, const struct ca_cosign *m)
+{
+    ipc_frame_begin(b, CA_COSIGN, id);
+    buf_u64(b, m->size);
+    buf_put(b, m->root.p, m->root.len);
+    buf_put(b, m->key_id.p, m->key_id.len);
+    buf_u64(b, m->time);
+    buf_put(b, m->sig.p, m->sig.len);
+    if (m->root.len != CA_ROOT_LEN || m->key_id.len != CA_KEY_ID_LEN || m->sig.len != CA_COSIGNATURE_LEN)
+        b->failed = true;
+}
+
+int ca_cosign_parse(struct ca_cosign *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    memset(m, 0, sizeof *m);
+    cur_u64(&c, &m->size);
+    cur_take(&c, CA_ROOT_LEN, &m->root);
+    cur_take(&c, CA_KEY_ID_LEN, &m->key_id);
+    cur_u64(&c, &m->time);
+    cur_take(&c, CA_COSIGNATURE_LEN, &m->sig);
+    return cur_done(&c) ? 0 : malformed(e, "cosignature", "a field");
+}
+
 /* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
 
 static bool info_bounded(const struct ca_info *m)

@@ -6,6 +6,7 @@
  *   CA_INFO         empty                              → CA_INFO_REPLY
  *   CA_RECORD       u16 type ‖ vec16 body of the entry      → CA_RECORDED or CA_REFUSED
  *   CA_RECORDED     u64 index
+ *   CA_COSIGN       a witness's cosignature, below     → CA_COSIGNED (empty) or CA_REFUSED
  *   CA_REFUSED      u8 err_code ‖ vec8 rule ‖ vec16 message
  *
  * Parsed structs hold views into the frame; written ones borrow from the caller.
@@ -14,7 +15,8 @@
 #define CA_MSG_H
 #include "base/ipc.h"
 
-enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY, CA_RECORD, CA_RECORDED };
+enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY, CA_RECORD, CA_RECORDED,
+       CA_COSIGN, CA_COSIGNED };
 enum ca_profile_id {
     CA_PROFILE_WORKLOAD = 1, /* X509-SVID of a registered workload or agent */
     CA_PROFILE_SERVER = 2    /* this authority's own TLS server: spiffe://td/mayfly/server */
@@ -49,6 +51,16 @@ struct ca_record { /* tlog/record.h; the signer sets its time */
     uint16_t type;
     struct bytes body;
 };
+#define CA_ROOT_LEN 32
+#define CA_KEY_ID_LEN 4
+#define CA_COSIGNATURE_LEN 64
+struct ca_cosign { /* of the checkpoint that is published now (tlog/cosign.h) */
+    uint64_t size;
+    struct bytes root;
+    struct bytes key_id; /* of the witness's key */
+    uint64_t time;
+    struct bytes sig;
+};
 struct ca_info {
     struct bytes root, issuing;   /* DER certificates */
     struct bytes vkey;            /* text of the log's verifier key */
@@ -68,6 +80,8 @@ void ca_record_write(struct buf *b, uint64_t id, const struct ca_record *m);
 int ca_record_parse(struct ca_record *m, struct bytes body, struct err *e);
 void ca_recorded_write(struct buf *b, uint64_t id, uint64_t index);
 int ca_recorded_parse(uint64_t *index, struct bytes body, struct err *e);
+void ca_cosign_write(struct buf *b, uint64_t id, const struct ca_cosign *m);
+int ca_cosign_parse(struct ca_cosign *m, struct bytes body, struct err *e);
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m);
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e);
 

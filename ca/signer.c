@@ -35,6 +35,7 @@ struct signer {
     struct tlog_vkey vkey;
     struct buf vkey_text;
     struct cacert root, issuing;
+    struct witnesses witnesses;
     int stop_fd;
     int64_t progress_at;
 };
@@ -299,6 +300,7 @@ static int serve(struct signer *s, struct err *e)
                                     .log = s->log,
                                     .root = &s->root,
                                     .issuing = &s->issuing,
+                                    .witnesses = &s->witnesses,
                                     .vkey = {s->vkey_text.p, s->vkey_text.len},
                                     .listen_fd = s->o->listen_fd,
                                     .stop_fd = s->stop_fd,
@@ -319,7 +321,7 @@ int signer_run(const struct signer_options *o, struct err *e)
     s->config = o->config;
     s->stop_fd = -1;
     buf_init(&s->vkey_text, 1024);
-    int r = enter(s, e);
+    int r = witnesses_load(&s->witnesses, s->config, e) < 0 ? -1 : enter(s, e);
     if (r == 0 && (open_token(s, e) < 0 || load_certs(s, e) < 0 || open_log(s, e) < 0))
         r = -1;
     bool served = r == 0;
@@ -330,6 +332,7 @@ int signer_run(const struct signer_options *o, struct err *e)
         return -1; /* token or log may be in any state: the process ends, and start-up recovers */
     tlog_close(s->log);
     hsm_close(s->hsm);
+    witnesses_free(&s->witnesses);
     tlog_vkey_free(&s->vkey);
     buf_free(&s->vkey_text);
     if (s->stop_fd >= 0)

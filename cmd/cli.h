@@ -11,7 +11,7 @@
     "  -d, --dir DIR   the authority's folder (default: $MAYFLY_DIR, else here, else /etc/mayfly)\n"  \
     "      --json      JSON for programs instead of words for people\n"                             \
     "  -h, --help      this text\n"
-enum { CLI_OPT_JSON = 1000, CLI_OPT_FIRST };
+enum { CLI_OPT_JSON = 1000 };
 #define CLI_COMMON_OPTIONS                                                                          \
     {"dir", required_argument, NULL, 'd'}, {"json", no_argument, NULL, CLI_OPT_JSON},                 \
     {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}
@@ -49,6 +49,7 @@ void cli_when(char *dst, size_t cap, int64_t t);
 int cli_init(int argc, char **argv);
 int cli_entry(int argc, char **argv);
 int cli_token(int argc, char **argv);
+int cli_revoke(int argc, char **argv);
 int cli_bundle(int argc, char **argv);
 int cli_log(int argc, char **argv);
 int cli_hsm(int argc, char **argv);

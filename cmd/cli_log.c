@@ -25,14 +25,6 @@ static const char group_help[] =
     "               is this certificate proven to stand in the log? offline\n"
     "  witness      cosign other people's logs, and refuse their forks\n";
 
-static const char log_help[] =
-    "usage: mayfly log checkpoint [OPTION...]\n"
-    "\n"
-    CLI_LOG_HELP
-    "\n"
-    "Example:\n"
-    "  mayfly log checkpoint --dir ./authority\n";
-
 int log_unverified(struct err *e)
 {
     switch (e->code) {
@@ -94,16 +86,6 @@ bool log_args_option(struct log_args *a, int o, const char *help)
     return true;
 }
 
-/* Common options; leaves optind at the first operand. -1 when usage was wrong. */
-static int log_args_parse(struct log_args *a, int argc, char **argv, const char *command)
-{
-    static const struct option options[] = {CLI_LOG_OPTIONS};
-    for (int o; (o = args_getopt(argc, argv, "d:h", options, command)) != -1;)
-        if (!log_args_option(a, o, log_help))
-            return -1;
-    return 0;
-}
-
 void log_args_free(struct log_args *a)
 {
     tlog_vkey_free(&a->vkey);
@@ -119,47 +101,10 @@ void log_root_text(char dst[64], const struct tlog_hash *root)
     buf_free(&b);
 }
 
-static int log_checkpoint(int argc, char **argv)
-{
-    struct log_args a = {0};
-    struct err e = {0};
-    struct buf note;
-    struct tlog_checkpoint cp;
-    if (log_args_parse(&a, argc, argv, "mayfly log checkpoint") < 0 ||
-        args_no_operands(argc, argv, "mayfly log checkpoint") < 0)
-        return ARGS_USAGE;
-    buf_init(&note, TLOG_NOTE_MAX);
-    int rc = log_args_load(&a, &e);
-    if (rc == 0) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/checkpoint", a.dir);
-        if ((rc = file_read(&note, path, TLOG_NOTE_MAX, &e)) == 0)
-            rc = tlog_checkpoint_open(&cp, note.p, note.len, &a.vkey, &e);
-        if (rc < 0)
-            log_unverified(&e);
-    }
-    if (rc == 0 && a.cli.json) {
-        char root[64];
-        log_root_text(root, &cp.root);
-        json_t *doc = json_pack("{s:s,s:I,s:s,s:s%}", "origin", cp.origin, "size", (json_int_t)cp.size,
-                                "root", root, "note", note.p, note.len);
-        json_dumpf(doc, stdout, JSON_COMPACT);
-        putchar('\n');
-        json_decref(doc);
-    } else if (rc == 0) {
-        fwrite(note.p, 1, note.len, stdout);
-        printf("\nsignature verified: the log %s has %llu entries\n", cp.origin, (unsigned long long)cp.size);
-    }
-    int code = rc < 0 ? cli_fail(&a.cli, "mayfly log checkpoint", &e) : ARGS_OK;
-    buf_free(&note);
-    log_args_free(&a);
-    return code;
-}
-
 int cli_log(int argc, char **argv)
 {
     static const struct cli_verb verbs[] = {
-        {"checkpoint", log_checkpoint}, {"verify", cli_log_verify}, {"show", cli_log_show},
+        {"checkpoint", cli_log_checkpoint}, {"verify", cli_log_verify}, {"show", cli_log_show},
         {"search", cli_log_search}, {"export", cli_log_export}, {"verify-cert", cli_log_cert},
         {"reconcile", cli_log_reconcile}, {"witness", cli_log_witness}};
     return cli_group("mayfly log", group_help, verbs, sizeof verbs / sizeof *verbs, argc, argv);

@@ -39,5 +39,6 @@ int cli_log_verify(int argc, char **argv);
 int cli_log_cert(int argc, char **argv);
 int cli_log_search(int argc, char **argv);
 int cli_log_export(int argc, char **argv);
+int cli_log_checkpoint(int argc, char **argv);
 int cli_log_witness(int argc, char **argv);
 #endif

@@ -10,8 +10,9 @@ static const char help[] =
     "  entry create|list|show|update|delete\n"
     "                             who may be called what\n"
     "  token create               a join token for an agent's first start\n"
+    "  revoke                     deny renewal at once: by ID, prefix, serial, key, ...\n"
     "  bundle show                the trust bundle, for those who verify\n"
-    "  log checkpoint|verify|show|search|export|verify-cert\n"
+    "  log checkpoint|verify|show|search|export|reconcile|verify-cert|witness\n"
     "                             the transparency log, and what it proves\n"
     "  hsm check                  what the token says of its keys\n"
     "  status                     is it well?\n"
@@ -53,7 +54,7 @@ int cli_group(const char *group, const char *group_help, const struct cli_verb *
 int main(int argc, char **argv)
 {
     static const struct cli_verb verbs[] = {
-        {"init", cli_init}, {"entry", cli_entry}, {"token", cli_token},   {"bundle", cli_bundle},
+        {"init", cli_init}, {"entry", cli_entry}, {"token", cli_token}, {"revoke", cli_revoke},   {"bundle", cli_bundle},
         {"log", cli_log},   {"hsm", cli_hsm},     {"status", cli_status},
     };
     if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {

@@ -1,5 +1,6 @@
 /* mayflyd: the authority's daemon. The parent by default; a role when the parent starts it. */
 #include "base/log.h"
+#include "ca/witnesses.h"
 #include "cmd/mayflyd.h"
 #include <errno.h>
 #include <getopt.h>
@@ -12,7 +13,8 @@ static void usage(FILE *f)
     fputs("usage: mayflyd [--config FILE|DIR] [--check] [--accept-clock-back]\n"
           "\n"
           "Runs the authority that `mayfly init` made: a parent that holds no secret, a signer\n"
-          "(token and log, no network) and a frontend (HTTP and the registration store).\n"
+          "(token and log, no network), a frontend (HTTP and the registration store) and, where the\n"
+          "configuration names witnesses, a notary that asks them.\n"
           "\n"
           "  -c, --config PATH  mayfly.yaml or the folder that holds it\n"
           "                     (default: $MAYFLY_DIR, else the current folder)\n"
@@ -91,6 +93,8 @@ int main(int argc, char **argv)
         return role_signer(&args);
     if (role && strcmp(role, "frontend") == 0)
         return role_frontend(&args);
+    if (role && strcmp(role, "notary") == 0)
+        return role_notary(&args);
     if (role) {
         fprintf(stderr, "mayflyd: no role '%s'\n", role);
         return EXIT_BAD_USE;
@@ -101,6 +105,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "mayflyd: %s\n", e.msg);
         return EXIT_FATAL;
     }
+    struct witnesses keys;
+    if (witnesses_load(&keys, config, &e) < 0) {
+        fprintf(stderr, "mayflyd: %s\n", e.msg);
+        witnesses_free(&keys);
+        config_free(config);
+        return EXIT_FATAL;
+    }
+    witnesses_free(&keys);
     if (check) {
         printf("%s/%s: ok (trust domain %s, listening on %s:%u)\n", config->dir, CONFIG_FILE,
                config->trust_domain, config->listen_host, config->listen_port);

@@ -1,5 +1,5 @@
 /* mayflyd's own parts: the parent (mayflyd_parent.c), what it keeps open (mayflyd_sockets.c), and the
- * two roles it starts (mayflyd_role.c). */
+ * roles it starts (mayflyd_role.c, mayflyd_notary.c). */
 #ifndef CMD_MAYFLYD_H
 #define CMD_MAYFLYD_H
 #include "base/config.h"
@@ -21,7 +21,7 @@ enum {
     FD_SIGNER_LISTEN = 100, /* signer */
     FD_PUBLIC_LISTEN = 101, /* frontend */
     FD_ADMIN_LISTEN = 102,  /* frontend */
-    FD_READY = 103,         /* both: an eventfd, written once when it serves */
+    FD_READY = 103,         /* all: an eventfd, written once when it serves */
     FD_PARENT_MIN = 128     /* where the parent keeps its own copies */
 };
 
@@ -43,6 +43,11 @@ struct mayflyd_role_args {
 int parent_run(const char *config_path, struct config *config, bool accept_clock_back);
 int role_signer(const struct mayflyd_role_args *a);              /* exit code */
 int role_frontend(const struct mayflyd_role_args *a);            /* exit code */
+int role_notary(const struct mayflyd_role_args *a);              /* exit code */
+/* The configuration, and log lines as it says; NULL when that has been told. */
+struct config *role_config(const struct mayflyd_role_args *a, const char *role);
+/* Its own user; and to end when the parent does. */
+int role_become(const struct mayflyd_role_args *a, struct err *e);
 int mayflyd_exit_code(const struct err *e);
 
 #endif

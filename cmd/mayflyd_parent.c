@@ -1,5 +1,5 @@
-/* The parent: reads the configuration, binds the sockets, starts and restarts the signer and the
- * frontend, and holds no secret. Children are fork + exec of this same program, so neither inherits
+/* The parent: reads the configuration, binds the sockets, starts and restarts the signer, the frontend
+ * and, where witnesses are configured, the notary, and holds no secret. Children are fork + exec of this same program, so neither inherits
  * the other's memory and PKCS#11 modules never see a fork. The sockets stay open here, so that
  * connections wait in their queues while a child is away. */
 #include "base/clock.h"
@@ -24,7 +24,7 @@
 #define STEADY_MS 5000 /* a child that lived this long starts with no backoff again */
 #define STOP_MS 10000  /* a child that does not drain within this is killed */
 
-enum { CHILD_SIGNER, CHILD_FRONTEND, CHILDREN };
+enum { CHILD_SIGNER, CHILD_FRONTEND, CHILD_NOTARY, CHILDREN };
 
 struct child {
     const char *role;
@@ -33,6 +33,7 @@ struct child {
     unsigned backoff_ms;
     int ready;           /* eventfd: the child writes to it when it serves */
     bool served;         /* one of its starts came so far: what ends for good later ends no daemon */
+    bool spare;          /* the daemon goes on without it */
     bool held;           /* ended in a way that another start can not mend; SIGHUP tries again */
 };
 struct parent {
@@ -84,6 +85,8 @@ static void pass_fds(const struct parent *p, int which)
         close_others((const int[]){FD_READY, FD_SIGNER_LISTEN, pin_fd}, 3);
         if (pin_fd >= 0)
             fcntl(pin_fd, F_SETFD, 0);
+    } else if (which == CHILD_NOTARY) {
+        close_others((const int[]){FD_READY}, 1);
     } else {
         pass_fd(c->role, p->sockets.public_listen, FD_PUBLIC_LISTEN);
         pass_fd(c->role, p->sockets.admin_listen, FD_ADMIN_LISTEN);
@@ -129,8 +132,8 @@ static void exec_child(struct parent *p, int which)
     env[n] = NULL;
     char self[64], peer[64];
     const struct user_ids *u = &p->user[which];
-    uid_t peer_uid = which == CHILD_FRONTEND || u->uid == (uid_t)-1 ? geteuid()
-                                                                      : p->user[CHILD_FRONTEND].uid;
+    uid_t peer_uid = which != CHILD_SIGNER || u->uid == (uid_t)-1 ? geteuid()
+                                                                    : p->user[CHILD_FRONTEND].uid;
     snprintf(self, sizeof self, "%lu:%lu", (unsigned long)u->uid, (unsigned long)u->gid);
     snprintf(peer, sizeof peer, "%lu:%lu", (unsigned long)peer_uid, (unsigned long)getegid());
     /* Nothing stands behind what is left out: the second needs the first. */
@@ -204,7 +207,7 @@ static int child_ended(struct child *c, int status)
              final ? "none" : "restart", "in_ms", final ? "" : log_num(c->backoff_ms), NULL);
     if (!final)
         return -1;
-    if (!c->served) /* nothing was served yet that reads could go on for */
+    if (!c->served && !c->spare) /* nothing was served yet that reads could go on for */
         return code;
     c->held = true;
     log_error("will not be started again by itself: mend what its last line says, then send SIGHUP",
@@ -290,6 +293,16 @@ static void restart(struct parent *p, int which)
     start_child(p, which);
 }
 
+/* The notary has no socket of its own, so nobody waits for it. */
+static void reload_notary(struct parent *p)
+{
+    struct child *c = &p->child[CHILD_NOTARY];
+    stop_child(c);
+    c->backoff_ms = 0;
+    c->next_start = 0;
+    c->held = p->config->witnesses.count == 0;
+}
+
 /* The signer first. The frontend follows when that serves: a configuration that the signer cannot
  * start with costs no reads. */
 static void reload(struct parent *p)
@@ -301,6 +314,7 @@ static void reload(struct parent *p)
     p->config = new;
     log_setup("mayflyd", new->log_level, new->log_format);
     log_info("reloading: the signer starts again, then the frontend; connections wait", NULL);
+    reload_notary(p);
     restart(p, CHILD_SIGNER);
     if (p->child[CHILD_FRONTEND].pid)
         p->follow = true;
@@ -363,15 +377,19 @@ static int parent_loop(struct parent *p)
 static int resolve_users(struct parent *p, struct err *e)
 {
     const struct config *c = p->config;
-    p->user[CHILD_SIGNER] = p->user[CHILD_FRONTEND] = (struct user_ids){(uid_t)-1, (gid_t)-1};
+    for (int i = 0; i < CHILDREN; i++)
+        p->user[i] = (struct user_ids){(uid_t)-1, (gid_t)-1};
     if (geteuid() != 0)
         return 0;
     if (!*c->signer_user || !*c->frontend_user)
         return err_set(e, ERR_CONFIG, "run-user",
                        "started as root, but run.signer_user and run.frontend_user are not both set: "
                        "name two users (or uid:gid pairs) for the processes to run as");
-    return user_resolve_both(c->signer_user, c->frontend_user, &p->user[CHILD_SIGNER],
-                             &p->user[CHILD_FRONTEND], e);
+    if (user_resolve_both(c->signer_user, c->frontend_user, &p->user[CHILD_SIGNER],
+                          &p->user[CHILD_FRONTEND], e) < 0)
+        return -1;
+    p->user[CHILD_NOTARY] = p->user[CHILD_FRONTEND];
+    return 0;
 }
 
 /* Before anything is opened here: a descriptor that nobody passed must not become one of ours. */
@@ -398,7 +416,8 @@ static int open_events(struct parent *p, struct err *e)
         if ((p->child[i].ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
             return err_errno(e, "signals", "cannot make an eventfd");
     return sockets_move_up(&p->child[CHILD_SIGNER].ready, e) < 0 ||
-                   sockets_move_up(&p->child[CHILD_FRONTEND].ready, e) < 0
+                   sockets_move_up(&p->child[CHILD_FRONTEND].ready, e) < 0 ||
+                   sockets_move_up(&p->child[CHILD_NOTARY].ready, e) < 0
                ? -1
                : sockets_move_up(&p->signals, e);
 }
@@ -407,7 +426,9 @@ int parent_run(const char *config_path, struct config *config, bool accept_clock
 {
     struct parent p = {.config_path = config_path, .config = config, .pid = getpid(),
                        .accept_clock_back = accept_clock_back,
-                       .child = {{.role = "signer"}, {.role = "frontend"}}};
+                       .child = {{.role = "signer"},
+                                 {.role = "frontend"},
+                                 {.role = "notary", .spare = true, .held = config->witnesses.count == 0}}};
     struct err e = {0};
     umask(022);
     signal(SIGPIPE, SIG_IGN); /* standard error may be a pipe whose reader goes away */

@@ -1,6 +1,8 @@
 /* The two roles. Each opens what it needs, drops to its own user, confines itself, and only then
  * reads its first byte of input. */
 #include "api/server.h"
+#include "audit/service.h"
+#include "base/fileio.h"
 #include "base/key.h"
 #include "base/log.h"
 #include "base/sandbox.h"
@@ -64,7 +66,7 @@ static void run_in_batches(void)
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
 }
 
-static struct config *role_config(const struct mayflyd_role_args *a, const char *role)
+struct config *role_config(const struct mayflyd_role_args *a, const char *role)
 {
     struct err e = {0};
     struct config *c = config_load(a->config_path, &e);
@@ -103,21 +105,31 @@ int role_signer(const struct mayflyd_role_args *a)
     _exit(code);
 }
 
-static int frontend_confine(const struct mayflyd_role_args *a, const struct config *c, struct err *e)
+int role_become(const struct mayflyd_role_args *a, struct err *e)
 {
     pid_t parent = getppid();
     if (a->self.uid != (uid_t)-1 && sandbox_drop(a->self.uid, a->self.gid, e) < 0)
         return -1;
-    if (die_with_parent(parent, e) < 0)
+    return die_with_parent(parent, e);
+}
+
+static int frontend_confine(const struct mayflyd_role_args *a, const struct config *c, struct err *e)
+{
+    if (role_become(a, e) < 0)
         return -1;
-    char store_dir[4096], signer_socket[4096];
+    char store_dir[4096], index_dir[4096], signer_socket[4096];
     snprintf(store_dir, sizeof store_dir, "%s", c->store_path);
     char *slash = strrchr(store_dir, '/');
     if (slash)
         *slash = 0;
+    snprintf(index_dir, sizeof index_dir, "%s", c->audit_index);
+    *strrchr(index_dir, '/') = 0;
+    if (file_mkdirs(index_dir, 0700, e) < 0)
+        return -1;
     config_signer_socket(c, signer_socket, sizeof signer_socket);
     const struct sandbox_path paths[] = {
         {store_dir, true, false},       {c->log.dir, false, false},
+        {index_dir, true, false},
         {c->run_dir, false, false},     {"/usr", false, true},
         {"/lib", false, true},          {"/lib64", false, true},
         {"/etc/ld.so.cache", false, true}, {"/etc/localtime", false, true},
@@ -161,11 +173,20 @@ static int stop_prepare(struct err *e)
     return 0;
 }
 
+/* The signer tells it, once it is there. */
+static bool log_key(void *ra, char *dst, size_t cap)
+{
+    struct ca_snapshot s;
+    ra_signer(ra, &s);
+    return s.known && snprintf(dst, cap, "%s", s.vkey) < (int)cap;
+}
+
 static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, struct err *e)
 {
     char signer_socket[4096];
     struct ca_client *ca = NULL;
     struct ra *ra = NULL;
+    struct audit *audit = NULL;
     struct api_server *api = NULL;
     struct api_options o = {.config = c, .listen_fd = FD_PUBLIC_LISTEN, .admin_fd = FD_ADMIN_LISTEN,
                             .admin_uid = a->peer.uid};
@@ -173,7 +194,12 @@ static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, s
     if (stop_prepare(e) < 0 || !(ca = ca_client_new(signer_socket, c->issue_timeout_ms, e)) ||
         ra_open(&ra, c, ca, e) < 0)
         return -1;
+    const struct audit_options ao = {
+        .index = c->audit_index, .log_dir = c->log.dir, .vkey = log_key, .arg = ra, .log_number = c->log.number};
+    if (audit_start(&audit, &ao, e) < 0)
+        return -1;
     o.ra = ra;
+    o.audit = audit;
     if (api_start(&api, &o, e) < 0)
         return -1;
     atomic_store(&stop.serving, true);
@@ -182,6 +208,7 @@ static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, s
         ;
     log_info("draining", NULL);
     api_stop(api, DRAIN_MS);
+    audit_stop(audit);  /* nobody asks it any more */
     ra_stop(ra);        /* no new question to the signer */
     ca_client_free(ca); /* its pending callbacks end in ra */
     ra_close(ra);

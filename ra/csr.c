@@ -3,6 +3,7 @@
 #include "base/oid.h"
 #include "base/spiffe.h"
 #include <openssl/err.h>
+#include <openssl/sha.h>
 #include <string.h>
 
 #define OID_IS(b, oid) bytes_eq(b, oid, OID_LEN(oid))
@@ -324,6 +325,8 @@ int csr_read(struct csr *csr, const uint8_t *der, size_t len, struct err *e)
         return -1;
     if (csr->spki.len > CA_SPKI_MAX)
         return refuse(&r, "csr-key", "its key is larger than any that is accepted");
+    if (!SHA256(csr->spki.p, csr->spki.len, csr->spki_sha256))
+        return err_set(e, ERR_INTERNAL, "digest", "SHA-256 failed");
     return check_signature(&r); /* last: it costs the most */
 }
 

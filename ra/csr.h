@@ -19,6 +19,7 @@
 
 struct csr { /* views into the request */
     struct bytes spki;            /* DER */
+    uint8_t spki_sha256[32];
     struct bytes uri;
     struct bytes dns[CA_DNS_MAX]; /* each a DNS name, none twice */
     size_t dns_count;

@@ -64,11 +64,13 @@ int deed_entry(struct buf *body, const struct ra_entry *x, enum tlog_changed wha
 struct forget_op {
     struct op op;
     int64_t id;
+    uint64_t index;
 };
 
 static int forget_write(struct op *op, struct store *s, struct err *e)
 {
-    return store_deed_delete(s, ((struct forget_op *)(void *)op)->id, e);
+    const struct forget_op *o = (struct forget_op *)(void *)op;
+    return store_deed_delete(s, o->id, e) < 0 ? -1 : store_revocation_told(s, o->id, o->index, e);
 }
 
 /* When it fails the log is told once more after the next start. */
@@ -79,13 +81,14 @@ static void forget_done(struct op *op, struct ra *ra, const struct err *e)
     free(op);
 }
 
-void deed_told(void *arg, int64_t id)
+void deed_told(void *arg, int64_t id, uint64_t index)
 {
     struct err e = {0};
     struct forget_op *o = calloc(1, sizeof *o);
+    revocation_told(arg, id, index);
     if (!o)
         return;
-    *o = (struct forget_op){.op = {.write = forget_write, .done = forget_done}, .id = id};
+    *o = (struct forget_op){.op = {.write = forget_write, .done = forget_done}, .id = id, .index = index};
     if (writer_push(arg, &o->op, &e) < 0)
         free(o);
 }

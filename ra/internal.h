@@ -30,6 +30,8 @@
 #define RA_TOKEN_LIFETIME_MAX (30u * 86400)
 #define RA_TOKEN_GRACE 600           /* an expired token is known this long, to be called so */
 #define RA_SWEEP_MS 10000
+#define RA_REVOCATIONS_MAX 65536     /* that stand; ERR_RATE, rule "revocations"; */
+#define RA_REVOCATIONS_CLIENTS 49152 /* asked for by ACME clients: so that nobody takes the operator's room */
 #define RA_SVID_BACKDATE 10          /* ca/profile.h's PROFILE_BACKDATE: an SVID's notBefore is so long before its issuance */
 
 struct strings { /* owned */
@@ -52,7 +54,7 @@ struct registry { /* entries: in order of SPIFFE ID, and by id */
     struct map by_id;
 };
 
-struct token { /* immutable but for `spent` */
+struct token { /* immutable but for `spent` and `revoked` */
     struct map_node node; /* by hash */
     uint8_t hash[32];     /* SHA-256 of the secret: the secret is nowhere */
     char *spiffe_id;      /* owned; NULL: gives selectors only */
@@ -60,6 +62,7 @@ struct token { /* immutable but for `spent` */
     struct strings selectors;
     int64_t created, expires;
     bool spent;
+    bool revoked;         /* and so spent */
 };
 
 struct authz {
@@ -91,6 +94,7 @@ struct ra_session {
     uint8_t thumbprint_raw[32];
     struct key *key;           /* owned */
     atomic_bool deactivated;   /* written under the lock */
+    atomic_bool revoked;       /* the same: deactivated by a revocation */
     bool doomed;               /* the sweep is deleting it: not found any more */
     bool attested;             /* it had an authorization once: no stranger any more */
     int64_t created;
@@ -127,6 +131,7 @@ struct order {
     char entry_id[RA_ID_LEN + 1];
     uint64_t entry_revision;
     enum attest_kind kind;
+    uint8_t key_sha256[32];    /* of the key that is certified */
     /* immutable */
     size_t dns_count;
     const char *dns[CA_DNS_MAX]; /* into text */
@@ -135,6 +140,30 @@ struct order {
 struct order_list {
     struct order *head, *tail; /* oldest first */
     size_t count;
+};
+
+struct revocation { /* immutable but for what the log says */
+    struct map_node node;  /* by what it names: of alike ones the newest */
+    struct map_node by_key;
+    int64_t id, time;
+    bool has_key, has_session;
+    uint8_t key[32];       /* that no certificate is given for */
+    uint8_t session[32];   /* of a serial: the thumbprint of the session that ends */
+    uint8_t reason;
+    bool client;           /* an ACME client asked */
+    bool logged;
+    uint64_t index;
+    char actor[TLOG_ACTOR_MAX + 1], comment[TLOG_COMMENT_MAX + 1];
+    char name[];           /* enum tlog_revoked_by as one byte, then the value and its NUL */
+};
+struct revocations {
+    struct revocation **list; /* owned; ids ascend */
+    size_t n, cap, clients;
+    struct map by_name, by_key;
+};
+struct svid { /* that is shown as evidence */
+    char spiffe_id[SPIFFE_ID_MAX + 1], serial[41];
+    uint8_t key[32];
 };
 
 /* --- the store thread -------------------------------------------------------------------------------- */
@@ -167,6 +196,7 @@ struct ra {
     pthread_mutex_t lock;        /* guards all below, see above */
     struct registry entries;
     struct map tokens, sessions, thumbprints, authz, orders;
+    struct revocations revocations;
     struct order_list open;
     size_t pending;              /* of the open ones */
     struct order_list served;    /* finished: plain, with a certificate; */
@@ -236,6 +266,10 @@ struct ra_session *session_make(struct ra *ra, struct key *key, const char thumb
 void session_add(struct ra *ra, struct ra_session *s);     /* under the lock; takes the reference */
 void session_remove(struct ra *ra, struct ra_session *s);  /* under the lock; with its authorizations; drops the maps' reference */
 
+/* Ends it: nothing of it lives on but its name. Under the lock. Answers how many authorizations went. */
+size_t session_end(struct ra *ra, struct ra_session *s, bool revoked);
+int session_refuse(const struct ra_session *s, struct err *e); /* a deactivated one, by its rule */
+
 /* --- authz.c: memory; under the lock unless it says otherwise ------------------------------------------ */
 struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err *e); /* in no list yet; no lock needed */
 void authz_free(struct authz *a);
@@ -282,6 +316,34 @@ int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb
 /* The request asks for these names, with a key of its own. No lock needed. */
 int issue_check_csr(const struct ra_session *s, const struct csr *csr, const char *uri, const char *const *dns,
                     size_t dns_count, struct err *e);
+
+/* --- revocations.c: memory; under the lock ------------------------------------------------------------------- */
+int revocations_init(struct revocations *all);
+void revocations_free(struct revocations *all);
+struct revocation *revocation_new(const struct ra_revoke *want, struct err *e); /* no lock needed */
+static inline enum tlog_revoked_by revocation_by(const struct revocation *r)
+{
+    return (enum tlog_revoked_by)r->name[0];
+}
+static inline const char *revocation_value(const struct revocation *r)
+{
+    return r->name + 1;
+}
+/* Takes it, whose id is above all others. -1: out of memory. */
+int revocations_add(struct revocations *all, struct revocation *r);
+void revocations_remove(struct revocations *all, struct revocation *r); /* and frees it */
+struct revocation *revocations_find(const struct revocations *all, enum tlog_revoked_by by, const char *value);
+struct revocation *revocations_by_id(const struct revocations *all, int64_t id);
+bool revocation_is_over(const struct revocation *r, int64_t now);
+int revocations_key(const struct revocations *all, const uint8_t key[32], struct err *e); /* rule "csr-key-revoked" */
+/* What it stands for. */
+bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, const struct authz *a);
+bool revocation_ends_token(const struct ra *ra, const struct revocation *r, const struct token *t);
+
+/* --- revoke.c: these take the lock ----------------------------------------------------------------------------- */
+int revoked_key(struct ra *ra, const uint8_t key[32], struct err *e);        /* rule "csr-key-revoked" */
+int revoked_svid(struct ra *ra, const struct svid *v, struct err *e);        /* rule "revoked" */
+void revocation_told(struct ra *ra, int64_t id, uint64_t index);
 
 /* --- chain.c ---------------------------------------------------------------------------------------------------- */
 /* Leaf and issuing certificate as PEM; malloc'ed. */

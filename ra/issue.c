@@ -54,7 +54,7 @@ int issue_check_csr(const struct ra_session *s, const struct csr *csr, const cha
     struct bytes own = key_spki(s->key);
     if (bytes_eq(own, csr->spki.p, csr->spki.len))
         return err_set(e, ERR_BAD_CSR, "csr-key", "the certificate's key must be another than the account's");
-    return csr_match(csr, uri, dns, dns_count, e);
+    return revoked_key(s->ra, csr->spki_sha256, e) < 0 ? -1 : csr_match(csr, uri, dns, dns_count, e);
 }
 
 /* 5. The lifetime: the entry's, else the default; a maximum lowered since clips it. */
@@ -100,6 +100,7 @@ int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb
         memcpy(o->entry_id, g.entry_id, sizeof o->entry_id);
         o->entry_revision = g.revision;
         o->kind = g.kind;
+        memcpy(o->key_sha256, csr->spki_sha256, sizeof o->key_sha256);
     }
     pthread_mutex_unlock(&ra->lock);
     if (rc == 0)
@@ -124,11 +125,11 @@ static bool is_passing(const struct err *e)
            e->code == ERR_IO;
 }
 
-static void issue_failed(struct ra *ra, struct order *o, const struct err *e)
+static void issue_failed(struct ra *ra, struct order *o, bool by_signer, const struct err *e)
 {
     ra_order_cb *cb = o->cb;
     void *arg = o->arg;
-    audit_refused(ra, o->uri, o->session, o->kind, true, e);
+    audit_refused(ra, o->uri, o->session, o->kind, by_signer, e);
     pthread_mutex_lock(&ra->lock);
     if (o->one_shot) {
         order_drop(ra, o);
@@ -142,6 +143,12 @@ static void issue_failed(struct ra *ra, struct order *o, const struct err *e)
     order_unref(o);
 }
 
+/* What was revoked while the signer was at work is given to nobody. */
+static int check_revoked(const struct ra *ra, const struct order *o, struct err *e)
+{
+    return atomic_load(&o->session->revoked) ? session_refuse(o->session, e) : revocations_key(&ra->revocations, o->key_sha256, e);
+}
+
 /* 7. The chain in PEM, and the order is valid. */
 static void issued(void *arg, const struct ca_issued *r, const struct err *e)
 {
@@ -151,16 +158,24 @@ static void issued(void *arg, const struct ca_issued *r, const struct err *e)
     size_t len = 0;
     char *chain = e ? NULL : chain_make(ra, r->cert, &len, &why);
     if (!chain) {
-        issue_failed(ra, o, e ? e : &why);
+        issue_failed(ra, o, true, e ? e : &why);
         return;
     }
     pthread_mutex_lock(&ra->lock);
-    o->chain = chain;
-    o->chain_len = len;
-    o->index = r->index;
-    o->expires = r->not_after;
-    order_finish(ra, o, RA_VALID, NULL);
+    int rc = check_revoked(ra, o, &why);
+    if (rc == 0) {
+        o->chain = chain;
+        o->chain_len = len;
+        o->index = r->index;
+        o->expires = r->not_after;
+        order_finish(ra, o, RA_VALID, NULL);
+    }
     pthread_mutex_unlock(&ra->lock);
+    if (rc < 0) {
+        free(chain);
+        issue_failed(ra, o, false, &why);
+        return;
+    }
     atomic_fetch_add(&ra->issued, 1);
     audit_issued(ra, o);
     order_answer(o, o->cb, o->arg);

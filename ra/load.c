@@ -116,6 +116,7 @@ static int load_token(void *arg, const struct store_row *row, struct err *e)
     t->created = row_int(row, 4);
     t->expires = row_int(row, 5);
     t->spent = row_int(row, 6) != 0;
+    t->revoked = row_int(row, 6) == STORE_TOKEN_REVOKED;
     map_add(&ra->tokens, &t->node, t->hash, sizeof t->hash);
     return 0;
 }
@@ -143,6 +144,7 @@ static int load_session(void *arg, const struct store_row *row, struct err *e)
     /* When it was last used is not stored: it lives on as if it was used just now. */
     s->created = row_int(row, 3);
     atomic_store(&s->deactivated, row_int(row, 4) != 0);
+    atomic_store(&s->revoked, row_int(row, 4) == STORE_SESSION_REVOKED);
     session_add(ra, s);
     return 0;
 }
@@ -179,6 +181,40 @@ static int load_authz(void *arg, const struct store_row *row, struct err *e)
     return 0;
 }
 
+static int load_revocation(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    char value[SPIFFE_ID_MAX + 1], actor[TLOG_ACTOR_MAX + 1];
+    struct bytes session = row_blob(row, 7), key = row_blob(row, 8);
+    uint8_t session_copy[32], key_copy[32];
+    int64_t by = row_int(row, 2);
+    bool good = by >= TLOG_BY_SERIAL && by <= TLOG_BY_KEY && (session.len == 0 || session.len == 32) &&
+                (key.len == 0 || key.len == 32) && strlen(row_text(row, 3)) < sizeof value &&
+                strlen(row_text(row, 5)) < sizeof actor;
+    if (!good)
+        return damaged(e, "revocations", "value, actor, session or key");
+    snprintf(value, sizeof value, "%s", row_text(row, 3));
+    snprintf(actor, sizeof actor, "%s", row_text(row, 5));
+    if (session.len)
+        memcpy(session_copy, session.p, sizeof session_copy);
+    if (key.len)
+        memcpy(key_copy, key.p, sizeof key_copy);
+    const struct ra_revoke x = {.by = (enum tlog_revoked_by)by, .value = value, .reason = (uint8_t)row_int(row, 4),
+                                .actor = actor, .comment = row_text(row, 6), .session = session.len ? session_copy : NULL,
+                                .key = key.len ? key_copy : NULL};
+    struct revocation *r = revocation_new(&x, e);
+    if (!r)
+        return e->code == ERR_MALFORMED ? damaged(e, "revocations", "key") : -1;
+    r->id = row_int(row, 0);
+    r->time = row_int(row, 1);
+    r->logged = row_int(row, 9) > 0;
+    r->index = r->logged ? (uint64_t)row_int(row, 9) : 0;
+    if (revocations_add(&ra->revocations, r) == 0)
+        return 0;
+    free(r);
+    return no_memory(e);
+}
+
 static int load_deed(void *arg, const struct store_row *row, struct err *e)
 {
     struct ra *ra = arg;
@@ -203,6 +239,8 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},
         {"SELECT id, session, spiffe_id, entry, kind, proves, selectors, salt, evidence, validated, expires"
          " FROM authorizations", load_authz},
+        {"SELECT id, time, by, value, reason, actor, comment, session, key, log_index FROM revocations ORDER BY id",
+         load_revocation},
         {"SELECT id, type, body FROM outbox ORDER BY id", load_deed},
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)

@@ -160,7 +160,7 @@ void order_unref(struct order *o)
 int order_room(const struct ra *ra, const struct ra_session *s, bool pending, struct err *e)
 {
     if (s->doomed || atomic_load(&s->deactivated))
-        return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated or has expired");
+        return session_refuse(s, e);
     if (pending && ra->pending >= RA_ORDERS_PENDING_MAX)
         return err_set(e, ERR_RATE, "orders", "%d orders wait for their authorization; try again later",
                        RA_ORDERS_PENDING_MAX);

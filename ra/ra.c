@@ -62,6 +62,8 @@ static int make_memory(struct ra *ra, struct err *e)
 {
     struct map *maps[] = {&ra->tokens, &ra->sessions, &ra->thumbprints, &ra->authz, &ra->orders};
     int rc = registry_init(&ra->entries);
+    if (rc == 0)
+        rc = revocations_init(&ra->revocations);
     for (size_t i = 0; rc == 0 && i < sizeof maps / sizeof *maps; i++)
         rc = map_init(maps[i]);
     buf_init(&ra->bundle.text, BUNDLE_MAX);
@@ -131,6 +133,7 @@ void ra_close(struct ra *ra)
     map_drain(&ra->sessions, drop_session, ra);
     map_drain(&ra->tokens, drop_token, NULL);
     registry_free(&ra->entries);
+    revocations_free(&ra->revocations);
     store_close(ra->store);
     teller_free(ra->teller);
     map_free(&ra->tokens);

@@ -23,6 +23,7 @@
 #include "attest/attest.h"
 #include "base/config.h"
 #include "ca/client.h"
+#include "tlog/record.h"
 
 #define RA_IDENTIFIERS_MAX 17 /* one uri, and DNS names */
 #define RA_ID_LEN 22          /* base64url of 16 random bytes: accounts, orders, authorizations, entries, tokens */
@@ -47,6 +48,9 @@ const struct key *ra_session_key(const struct ra_session *s);  /* borrowed */
 const char *ra_session_id(const struct ra_session *s);
 const char *ra_session_thumbprint(const struct ra_session *s);
 bool ra_session_deactivated(const struct ra_session *s);
+bool ra_session_revoked(const struct ra_session *s); /* deactivated, and by a revocation */
+/* Whether it has a living authorization for the ID. */
+bool ra_session_authorized(struct ra *ra, struct ra_session *s, const char *spiffe_id);
 typedef void ra_session_cb(void *arg, struct ra_session *s, bool created, const struct err *e); /* s borrowed */
 /* Takes key on success (0), not on -1. An existing account with this key is answered as such. */
 int ra_session_new(struct ra *ra, struct key *key, const char thumbprint[44], ra_session_cb *cb,
@@ -147,6 +151,50 @@ struct ra_token_view {
 };
 typedef void ra_token_cb(void *arg, const struct ra_token_view *t, const struct err *e);
 void ra_token_create(struct ra *ra, const struct ra_token_request *r, ra_token_cb *cb, void *arg);
+
+/* --- revocation ------------------------------------------------------------------------------------
+ * From the moment the callback comes, nothing of what is named is renewed: the sessions that it stands
+ * for have ended (their accounts are "revoked"), and certificates that they still had on the way are
+ * given to nobody; SVIDs logged before the revocation's record are no evidence any more; unspent
+ * join tokens made for it are void. All but a key can be proven anew: with a join token made later, or
+ * other evidence. It and its row of the outbox are written in one transaction.
+ *
+ *   serial   the certificate, its session and its key   id, agent  see below
+ *   id       the SPIFFE ID                              prefix     the SPIFFE ID and all below it
+ *   entry    the registration entry, by its id          key        no certificate for it, ever again
+ *   agent    the SPIFFE ID of the agent: itself, what its SVID vouched for, and entries whose parent it is
+ *
+ * Keys are kept for ever; the rest RA_REVOCATION_KEPT seconds, when everything that it could name has
+ * long expired. */
+#define RA_REVOCATION_KEPT 7200
+struct ra_revoke {           /* copied; texts NUL-terminated */
+    enum tlog_revoked_by by;
+    const char *value;       /* serial and key: lowercase hex, as tlog/record.h has them */
+    uint8_t reason;          /* RFC 5280 section 5.3.1 */
+    const char *actor;       /* "uid:0", "acme:…"; NULL: "local" */
+    const char *comment;     /* NULL: none */
+    /* of a serial, by who may read the log; NULL: not known, or left alone */
+    const uint8_t *session;  /* SHA-256 thumbprint of the session key: it ends */
+    const uint8_t *key;      /* SHA-256 of the SubjectPublicKeyInfo: refused as long as the revocation stands */
+};
+struct ra_revocation {       /* of a call: snapshot, views end with it */
+    int64_t id;              /* ascending */
+    enum tlog_revoked_by by;
+    const char *value, *actor, *comment;
+    uint8_t reason;
+    int64_t time;
+    bool logged;             /* its record stands in the log, */
+    uint64_t index;          /* there */
+    struct { uint64_t sessions, authorizations, tokens; } ended; /* of ra_revoke's callback only */
+};
+typedef void ra_revoke_cb(void *arg, const struct ra_revocation *r, const struct err *e);
+/* Rules "revocation-value", "revocation-reason", "entry" (none of that id), "already-revoked" (serial,
+ * key), "revocations" (too many stand). */
+void ra_revoke(struct ra *ra, const struct ra_revoke *want, ra_revoke_cb *cb, void *arg);
+/* Calls each in order of id, from after `after` on, at most `limit`, until it answers false: enough.
+ * *more: some are left. -1: out of memory. */
+int ra_revocation_each(struct ra *ra, int64_t after, size_t limit,
+                       bool (*each)(void *arg, const struct ra_revocation *r), void *arg, bool *more, struct err *e);
 
 struct ra_stats {
     uint64_t entries, tokens, sessions, authorizations, orders, issued, refused, store_bytes;

@@ -86,6 +86,27 @@ bool ra_session_deactivated(const struct ra_session *s)
     return atomic_load(&s->deactivated);
 }
 
+bool ra_session_revoked(const struct ra_session *s)
+{
+    return atomic_load(&s->revoked);
+}
+
+bool ra_session_authorized(struct ra *ra, struct ra_session *s, const char *spiffe_id)
+{
+    pthread_mutex_lock(&ra->lock);
+    bool has = authz_live(ra, s, spiffe_id, clock_wall()) != NULL;
+    pthread_mutex_unlock(&ra->lock);
+    return has;
+}
+
+int session_refuse(const struct ra_session *s, struct err *e)
+{
+    return atomic_load(&s->revoked)
+               ? err_set(e, ERR_UNAUTHORIZED, "revoked",
+                         "the session was revoked; start again with new evidence, as a join token made since")
+               : err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated or has expired");
+}
+
 void ra_session_touch(struct ra_session *s)
 {
     atomic_store(&s->used, clock_wall());
@@ -187,21 +208,30 @@ static int deactivate_write(struct op *op, struct store *s, struct err *e)
     return store_session_deactivate(s, ((struct session_op *)(void *)op)->s->id, e);
 }
 
+size_t session_end(struct ra *ra, struct ra_session *s, bool revoked)
+{
+    struct err why = {0};
+    size_t gone = 0;
+    atomic_store(&s->revoked, revoked);
+    atomic_store(&s->deactivated, true);
+    session_refuse(s, &why);
+    for (; s->authz; authz_remove(ra, s->authz))
+        gone += s->authz->status == RA_VALID;
+    for (struct order *x = s->open, *next; x; x = next) {
+        next = x->s_next;
+        if (x->status != RA_PROCESSING)
+            order_finish(ra, x, RA_INVALID, &why);
+    }
+    return gone;
+}
+
 static void deactivate_done(struct op *op, struct ra *ra, const struct err *e)
 {
     struct session_op *o = (struct session_op *)(void *)op;
     if (!e) {
-        struct err why = {0};
-        err_set(&why, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated");
         pthread_mutex_lock(&ra->lock);
-        atomic_store(&o->s->deactivated, true);
-        while (o->s->authz)
-            authz_remove(ra, o->s->authz);
-        for (struct order *x = o->s->open, *next; x; x = next) {
-            next = x->s_next;
-            if (x->status != RA_PROCESSING)
-                order_finish(ra, x, RA_INVALID, &why);
-        }
+        if (!atomic_load(&o->s->deactivated)) /* not by a revocation meanwhile */
+            session_end(ra, o->s, false);
         pthread_mutex_unlock(&ra->lock);
     }
     o->cb(o->arg, e ? NULL : o->s, false, e);

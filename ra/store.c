@@ -26,6 +26,10 @@ static const char schema[] =
     " evidence BLOB NOT NULL, validated INTEGER NOT NULL, expires INTEGER NOT NULL,"
     " UNIQUE (session, spiffe_id)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, type INTEGER NOT NULL, body BLOB NOT NULL) STRICT;";
+static const char schema_3[] = /* since version 3; the id is the one that its row of the outbox had */
+    "CREATE TABLE revocations (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, by INTEGER NOT NULL, value TEXT NOT NULL,"
+    " reason INTEGER NOT NULL, actor TEXT NOT NULL, comment TEXT NOT NULL, session BLOB, key BLOB, log_index INTEGER)"
+    " STRICT;";
 
 /* --- errors ------------------------------------------------------------------------------------------ */
 
@@ -126,7 +130,7 @@ static int make_file(const char *path, struct err *e)
     return 0;
 }
 
-static int check_version(struct store *s, bool *empty, struct err *e)
+static int check_version(struct store *s, bool *empty, bool *before, struct err *e)
 {
     char tables[24], application[24], version[24];
     if (ask(s, "SELECT count(*) FROM sqlite_schema", tables, sizeof tables, e) < 0 ||
@@ -134,12 +138,14 @@ static int check_version(struct store *s, bool *empty, struct err *e)
         ask(s, "PRAGMA user_version", version, sizeof version, e) < 0)
         return -1;
     *empty = strcmp(tables, "0") == 0 && strcmp(application, "0") == 0;
+    *before = false;
     if (*empty)
         return 0;
     if (atol(application) != APPLICATION_ID)
         return err_set(e, ERR_CONFIG, "store-foreign",
                        "%s is a database of another program; name another file in store.path", s->path);
-    if (atol(version) < STORE_VERSION)
+    *before = atol(version) == STORE_VERSION - 1;
+    if (atol(version) < STORE_VERSION - 1)
         return err_set(e, ERR_CONFIG, "store-version",
                        "the registration store %s has version %s, from before the first release; this program knows %d. "
                        "Move it away with its -wal and -shm, and register the entries again",
@@ -172,13 +178,13 @@ static int set_up(struct store *s, struct err *e)
                   " PRAGMA journal_size_limit=4194304", "open", e);
 }
 
-static int create_tables(struct store *s, struct err *e)
+static int create_tables(struct store *s, bool all, struct err *e)
 {
     char version[96];
     snprintf(version, sizeof version, "PRAGMA application_id=%d; PRAGMA user_version=%d", APPLICATION_ID, STORE_VERSION);
     if (run(s, "BEGIN IMMEDIATE", "begin", e) < 0)
         return -1;
-    if (run(s, schema, "create the tables", e) < 0 || run(s, version, "create the tables", e) < 0 ||
+    if ((all && run(s, schema, "create the tables", e) < 0) || run(s, schema_3, "create the tables", e) < 0 || run(s, version, "create the tables", e) < 0 ||
         run(s, "COMMIT", "create the tables", e) < 0) {
         store_rollback(s);
         return -1;
@@ -201,11 +207,12 @@ static int check_integrity(struct store *s, struct err *e)
 
 static int open_checked(struct store *s, struct err *e)
 {
-    bool empty;
+    bool empty, before;
     if (sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return store_error(s, "open", e);
     /* The version is read before anything is set: a foreign file is left as it is. */
-    if (check_version(s, &empty, e) < 0 || set_up(s, e) < 0 || (empty && create_tables(s, e) < 0) ||
+    if (check_version(s, &empty, &before, e) < 0 || set_up(s, e) < 0 ||
+        ((empty || before) && create_tables(s, empty, e) < 0) ||
         check_integrity(s, e) < 0)
         return -1;
     return store_prepare(s, e);

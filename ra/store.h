@@ -1,5 +1,5 @@
 /* The store: SQLite in one file, WAL, synchronous=FULL. Holds what must survive a restart: entries,
- * join tokens (hashed), sessions, valid authorizations. Of one thread at a time.
+ * join tokens (hashed), sessions, valid authorizations, revocations. Of one thread at a time.
  *
  * Failures of the store itself are ERR_UNAVAILABLE, rules "store-disk" (full) and "store-io", or
  * ERR_CORRUPT, rule "store-corrupt"; after one of these the transaction is rolled back as a whole
@@ -9,10 +9,13 @@
 #define RA_STORE_H
 #include "ra/internal.h"
 
-#define STORE_VERSION 2
+#define STORE_VERSION 3
+#define STORE_TOKEN_REVOKED (-1)   /* in the place of when it was spent */
+#define STORE_SESSION_REVOKED 2    /* deactivated is 0, 1 or this */
 
 /* Creates what is missing. Refuses a damaged file (ERR_CORRUPT, "store-corrupt"), one of another
- * program (ERR_CONFIG, "store-foreign") and one of another version (ERR_CONFIG, "store-version"). */
+ * program (ERR_CONFIG, "store-foreign") and one of another version (ERR_CONFIG, "store-version"), but for the
+ * one before, which gets what it lacks. */
 int store_open(struct store **out, const char *path, struct err *e);
 void store_close(struct store *s);
 int store_load(struct store *s, struct ra *ra, struct err *e); /* all of it, into memory */
@@ -40,6 +43,11 @@ int store_authz_delete(struct store *s, const char *id, struct err *e);
 /* The outbox (tell.h): d->id is set. */
 int store_deed_add(struct store *s, struct deed *d, struct err *e);
 int store_deed_delete(struct store *s, int64_t id, struct err *e);
+/* store_revoke.c. apply: ends in the store what the revocation stands for: sessions, authorizations, tokens. */
+int store_revocation_add(struct store *s, const struct revocation *r, struct err *e);
+int store_revocation_apply(struct store *s, const struct revocation *r, struct err *e);
+int store_revocation_told(struct store *s, int64_t id, uint64_t index, struct err *e); /* harmless for what is none */
+int store_revocation_delete(struct store *s, int64_t id, struct err *e);
 
 void store_shrink(struct store *s);        /* gives free pages back, bounded */
 uint64_t store_bytes(struct store *s);

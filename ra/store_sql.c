@@ -14,7 +14,7 @@ static const char *const text[SQL_COUNT] = {
     [SQL_TOKEN_SPEND] = "UPDATE tokens SET spent = ?2 WHERE hash = ?1 AND spent = 0 AND expires > ?2",
     [SQL_TOKEN_DELETE] = "DELETE FROM tokens WHERE hash = ?1",
     [SQL_SESSION_ADD] = "INSERT INTO sessions (id, thumbprint, spki, created, deactivated) VALUES (?1, ?2, ?3, ?4, 0)",
-    [SQL_SESSION_DEACTIVATE] = "UPDATE sessions SET deactivated = 1 WHERE id = ?1",
+    [SQL_SESSION_DEACTIVATE] = "UPDATE sessions SET deactivated = 1 WHERE id = ?1 AND deactivated = 0",
     [SQL_SESSION_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE session = ?1",
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
     [SQL_AUTHZ_PUT] = "INSERT OR REPLACE INTO authorizations (id, session, spiffe_id, entry, kind, proves, selectors,"

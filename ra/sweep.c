@@ -16,7 +16,8 @@ struct sweep {
     struct ra_session *sessions[FOUND]; /* doomed; each with a reference */
     char authz[FOUND][RA_ID_LEN + 1];
     uint8_t tokens[FOUND][32];
-    size_t sessions_n, authz_n, tokens_n;
+    int64_t revocations[FOUND];
+    size_t sessions_n, authz_n, tokens_n, revocations_n;
 };
 
 /* --- finding: under the lock ------------------------------------------------------------------------------- */
@@ -77,10 +78,20 @@ static bool session_look(void *arg, struct map_node *n)
     return true;
 }
 
+/* They end in the order they were made in, but for keys: what is not found now is with the next step. */
+static void revocations_look(struct sweep *w)
+{
+    const struct revocations *all = &w->ra->revocations;
+    for (size_t i = 0; i < all->n && w->revocations_n < FOUND; i++)
+        if (revocation_is_over(all->list[i], w->now))
+            w->revocations[w->revocations_n++] = all->list[i]->id;
+}
+
 static void find(struct sweep *w)
 {
     struct ra *ra = w->ra;
     pthread_mutex_lock(&ra->lock);
+    revocations_look(w);
     orders_trim(ra, w->now);
     if (ra->writer.at_tokens != SIZE_MAX)
         ra->writer.at_tokens = map_walk(&ra->tokens, ra->writer.at_tokens, SLOTS, token_look, w);
@@ -107,6 +118,8 @@ static int delete_stored(struct sweep *w, struct err *e)
         rc = store_authz_delete(s, w->authz[i], e);
     for (size_t i = 0; rc == 0 && i < w->sessions_n; i++)
         rc = store_session_delete(s, w->sessions[i]->id, e);
+    for (size_t i = 0; rc == 0 && i < w->revocations_n; i++)
+        rc = store_revocation_delete(s, w->revocations[i], e);
     if (rc == 0)
         rc = store_commit(s, e);
     if (rc < 0)
@@ -128,6 +141,8 @@ static void forget(struct sweep *w)
             authz_remove(ra, MAP_OBJECT(n, struct authz, node));
     for (size_t i = 0; i < w->sessions_n; i++)
         session_remove(ra, w->sessions[i]);
+    for (size_t i = 0; i < w->revocations_n; i++)
+        revocations_remove(&ra->revocations, revocations_by_id(&ra->revocations, w->revocations[i]));
 }
 
 bool sweep_step(struct ra *ra)
@@ -140,7 +155,7 @@ bool sweep_step(struct ra *ra)
     w->now = clock_wall();
     find(w);
     int rc = 0;
-    bool found = w->tokens_n || w->authz_n || w->sessions_n;
+    bool found = w->tokens_n || w->authz_n || w->sessions_n || w->revocations_n;
     if (found) {
         rc = delete_stored(w, &e);
         if (rc < 0)

@@ -135,7 +135,7 @@ static void deed_told(void *arg, uint64_t index, const struct err *e)
     if (e && e->code != ERR_UNAVAILABLE && e->code != ERR_RATE)
         log_err(LOG_ERROR, "a change cannot be recorded in the log; trying on", e);
     if (done)
-        t->told(t->told_arg, done->id);
+        t->told(t->told_arg, done->id, index);
     free(done);
 }
 

@@ -17,8 +17,8 @@ struct deed { /* a row of the outbox */
     uint16_t type;     /* tlog/record.h */
     struct bytes body;
 };
-/* The deed stands in the log: called on the client's thread, which must not block. */
-typedef void teller_told_cb(void *arg, int64_t id);
+/* The deed stands in the log at index: called on the client's thread, which must not block. */
+typedef void teller_told_cb(void *arg, int64_t id, uint64_t index);
 struct teller *teller_new(struct ca_client *ca, teller_told_cb *told, void *arg, struct err *e);
 int teller_start(struct teller *t, struct err *e);
 /* Tells what it can within half a second; then asks the client nothing any more. */

@@ -13,6 +13,7 @@ struct vouch_op {
     bool answers;         /* a challenge: fresh has the id of the authorization that is there */
     bool spends;
     uint8_t token_hash[32];
+    struct svid svid;     /* that was shown; serial "": none */
     vouch_cb *cb;
     void *arg;
 };
@@ -41,6 +42,8 @@ static int vouch_write(struct op *op, struct store *s, struct err *e)
     struct vouch_op *o = (struct vouch_op *)(void *)op;
     if (o->answers && check_pending(o, e) < 0)
         return -1;
+    if (*o->svid.serial && revoked_svid(o->ra, &o->svid, e) < 0) /* since it was verified */
+        return -1;
     if (o->spends && store_token_spend(s, o->token_hash, o->fresh->validated, e) < 0)
         return -1;
     return store_authz_put(s, o->fresh, e);
@@ -57,7 +60,7 @@ static void vouch_done(struct op *op, struct ra *ra, const struct err *e)
             MAP_OBJECT(n, struct token, node)->spent = true;
         if (atomic_load(&o->s->deactivated)) {
             /* Its row went with the account's, or goes with the sweep; nothing finds it. */
-            err_set(&why, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated meanwhile");
+            session_refuse(o->s, &why);
             e = &why;
         } else {
             authz_install(ra, o->fresh);
@@ -87,9 +90,15 @@ static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts 
     return rc;
 }
 
-/* An SVID proves its ID as long as the entry that it was issued for stands. */
-static int svid_read(struct ra *ra, const struct attest_result *r, char entry[RA_ID_LEN + 1], struct err *e)
+/* An SVID proves its ID as long as the entry that it was issued for stands, and it was not revoked. */
+static int svid_read(struct ra *ra, const struct attest_result *r, struct svid *svid, char entry[RA_ID_LEN + 1],
+                     struct err *e)
 {
+    memcpy(svid->spiffe_id, r->spiffe_id, sizeof svid->spiffe_id);
+    memcpy(svid->serial, r->serial, sizeof svid->serial);
+    memcpy(svid->key, r->key_sha256, sizeof svid->key);
+    if (revoked_svid(ra, svid, e) < 0)
+        return -1;
     pthread_mutex_lock(&ra->lock);
     const struct entry *x = registry_by_spiffe_id(&ra->entries, r->spiffe_id);
     bool stands = x && r->not_before + RA_SVID_BACKDATE >= x->x.created;
@@ -148,7 +157,7 @@ static int vouch_check(struct vouch_op *o, const char *spiffe_id, const json_t *
     /* 3. what a join token gives, if it lives; whether what was proven still has its entry */
     o->spends = r.kind == ATTEST_JOIN_TOKEN;
     memcpy(o->token_hash, r.token_hash, sizeof o->token_hash);
-    int rc = o->spends ? token_read(o->ra, &r, entry, o->fresh->validated, e) : svid_read(o->ra, &r, entry, e);
+    int rc = o->spends ? token_read(o->ra, &r, entry, o->fresh->validated, e) : svid_read(o->ra, &r, &o->svid, entry, e);
     /* 4. the decision */
     bool own = strcmp(r.spiffe_id, spiffe_id) == 0;
     struct facts f = {.proven_id = r.spiffe_id, .entry_id = own ? entry : NULL,

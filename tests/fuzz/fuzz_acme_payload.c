@@ -8,14 +8,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct payload_order p; /* reused, as by a connection */
+    static struct payload_revoke revoke;
     struct payload_account account = {0};
     struct err e = {0};
     int rc;
     if (len == 0)
         return 0;
     const uint8_t *json = data + 1;
-    switch (data[0] % 5) {
-    case 0:
+    switch (data[0] % 6) {
+    case 2:
         rc = payload_order_parse(&p, json, len - 1, &e);
         if (rc == 0 && (p.identifiers_count == 0 || p.identifiers_count > RA_IDENTIFIERS_MAX || (p.evidence && !p.csr.len)))
             abort();
@@ -23,18 +24,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             if (strlen(p.identifiers[i].value) >= sizeof p.identifiers[i].value)
                 abort();
         break;
-    case 1:
+    case 3:
         rc = payload_finalize_parse(&p, json, len - 1, &e);
         if (rc == 0 && p.csr.len == 0)
             abort();
         break;
-    case 2:
+    case 4:
         rc = payload_evidence_parse(&p, json, len - 1, &e);
         if (rc == 0 && json_array_size(p.evidence) != 2)
             abort();
         break;
-    case 3:
+    case 0:
         rc = payload_account_parse(&account, json, len - 1, &e);
+        break;
+    case 5:
+        rc = payload_revoke_parse(&revoke, json, len - 1, &e);
+        if (rc == 0 && (revoke.cert_len == 0 || revoke.cert_len > sizeof revoke.cert || revoke.reason > 10))
+            abort();
         break;
     default:
         rc = payload_authz_parse(json, len - 1, &e);

@@ -22,11 +22,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct ca_issued issued;
     struct ca_info info;
     struct ca_record record;
+    struct ca_cosign cosign;
     uint64_t index;
     struct buf b;
     int r = -1;
     buf_init(&b, IPC_FRAME_MAX);
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
     case 0:
         if ((r = ca_issue_parse(&issue, body, &e)) == 0)
             ca_issue_write(&b, 1, &issue);
@@ -46,6 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 5:
         if ((r = ca_recorded_parse(&index, body, &e)) == 0)
             ca_recorded_write(&b, 1, index);
+        break;
+    case 6:
+        if ((r = ca_cosign_parse(&cosign, body, &e)) == 0)
+            ca_cosign_write(&b, 1, &cosign);
         break;
     default:
         if ((r = ca_info_parse(&info, body, &e)) == 0)

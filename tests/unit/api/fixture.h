@@ -13,6 +13,7 @@
 #include "base/fileio.h"
 #include "base/ipc.h"
 #include "tlog/checkpoint.h"
+#include "tlog/proof.h"
 #include <arpa/inet.h>
 #include <ftw.h>
 #include <openssl/pem.h>
@@ -143,6 +144,29 @@ static inline void info_answer(struct world *w, struct buf *out)
     der_free(issuing);
 }
 
+/* A stapled proof that proves nothing, but carries what the log's entry would. */
+static inline void staple(struct world *w, X509 *x, const struct ca_issue *m)
+{
+    static const char note[] = "test.example/log1\n3\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n\xe2\x80\x94 test.example/log1 AAAAAAAA\n";
+    const struct tlog_ext_info info = {.attestor = m->attestor, .session = m->session};
+    struct buf ext, proof;
+    buf_init(&ext, 4096);
+    buf_init(&proof, TLOG_PROOF_MAX);
+    tlog_ext_write(&info, &ext);
+    tlog_proof_write(&proof, (struct bytes){ext.p, ext.len}, 1, NULL, 0, note, sizeof note - 1);
+    ASN1_OBJECT *oid = OBJ_txt2obj("2.25.1596203714", 1);
+    ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+    ASN1_OCTET_STRING_set(value, proof.p, (int)proof.len);
+    X509_EXTENSION *e = X509_EXTENSION_create_by_OBJ(NULL, oid, 0, value);
+    X509_add_ext(x, e, -1);
+    X509_sign(x, w->issuing_key, EVP_sha256());
+    X509_EXTENSION_free(e);
+    ASN1_OCTET_STRING_free(value);
+    ASN1_OBJECT_free(oid);
+    buf_free(&ext);
+    buf_free(&proof);
+}
+
 static inline void issue_answer(struct world *w, uint64_t id, struct bytes body, struct buf *out)
 {
     struct ca_issue m;
@@ -162,6 +186,7 @@ static inline void issue_answer(struct world *w, uint64_t id, struct bytes body,
     assert_non_null(key);
     long life = m.profile == CA_PROFILE_SERVER ? atomic_load(&w->server_life) : (long)m.lifetime;
     X509 *x = certificate(key, NULL, w->issuing, w->issuing_key, false, buf_cstr(&san), life);
+    staple(w, x, &m);
     struct bytes der = der_of(x);
     struct ca_issued r = {.index = atomic_fetch_add(&w->issued, 1), .not_before = clock_wall() - 10,
                           .not_after = clock_wall() + life, .cert = der};

@@ -244,12 +244,74 @@ static void test_admin_token(void **state)
     }
 }
 
+static void test_revoke(void **state)
+{
+    static struct payload_revoke p;
+    static const char *const bad[] = {"", "[]", "{}", "{\"certificate\":1}", "{\"certificate\":\"\"}", "{\"certificate\":\"A\"}",
+                                      "{\"certificate\":\"MAA=\"}"};
+    static const char *const no_reason[] = {"7", "8", "11", "-1", "\"1\"", "1.0", "null", "true", "[]"};
+    struct err e = {0};
+    char json[200];
+    static const char good[] = "{\"certificate\":\"MAA\",\"more\":1}";
+    assert_int_equal(payload_revoke_parse(&p, good, sizeof good - 1, &e), 0);
+    assert_int_equal(p.cert_len, 2);
+    assert_int_equal(p.reason, 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(payload_revoke_parse(&p, bad[i], strlen(bad[i]), &e), -1);
+        assert_int_equal(e.code, ERR_MALFORMED);
+    }
+    for (size_t i = 0; i < sizeof no_reason / sizeof *no_reason; i++) {
+        int n = snprintf(json, sizeof json, "{\"certificate\":\"MAA\",\"reason\":%s}", no_reason[i]);
+        assert_int_equal(payload_revoke_parse(&p, json, (size_t)n, &e), -1);
+        assert_string_equal(e.rule, "revocation-reason");
+    }
+    char *large = malloc(2 * PAYLOAD_CERT_MAX);
+    int n = snprintf(large, 100, "{\"certificate\":\"");
+    memset(large + n, 'A', B64URL_LEN(PAYLOAD_CERT_MAX + 3));
+    n += B64URL_LEN(PAYLOAD_CERT_MAX + 3);
+    n += snprintf(large + n, 10, "\"}");
+    assert_int_equal(payload_revoke_parse(&p, large, (size_t)n, &e), -1);
+    free(large);
+}
+
+static void revocation_is(const char *json, enum tlog_revoked_by by, const char *value, unsigned reason)
+{
+    struct admin_revocation a = {0};
+    struct err e = {0};
+    if (admin_revocation_parse(&a, json, strlen(json), &e) < 0)
+        fail_msg("%s: %s", json, e.msg);
+    assert_int_equal(a.want.by, by);
+    assert_string_equal(a.want.value, value);
+    assert_int_equal(a.want.reason, reason);
+    admin_revocation_free(&a);
+}
+
+static void test_admin_revocation(void **state)
+{
+    static const char *const bad[] = {"{\"by\":\"id\",\"value\":\"x\"}", "{\"by\":\"key\"}", "{\"value\":\"x\"}",
+                                      "{\"by\":\"key\",\"value\":\"x\",\"reason\":\"removeFromCRL\"}",
+                                      "{\"by\":\"key\",\"value\":\"x\",\"reason\":7}", "{\"by\":\"key\",\"value\":\"x\",\"a\":1}",
+                                      "{\"by\":\"key\",\"value\":\"x\",\"comment\":\"\"}"};
+    revocation_is("{\"by\":\"serial\",\"value\":\"00:01:AB:cd\"}", TLOG_BY_SERIAL, "1abcd", 0);
+    revocation_is("{\"by\":\"serial\",\"value\":\"000\",\"reason\":\"superseded\"}", TLOG_BY_SERIAL, "0", 4);
+    revocation_is("{\"by\":\"key\",\"value\":\"00:AB\",\"reason\":10}", TLOG_BY_KEY, "00ab", 10);
+    revocation_is("{\"by\":\"spiffe_id\",\"value\":\"spiffe://A:1\",\"reason\":\"KEYCOMPROMISE\"}", TLOG_BY_ID, "spiffe://A:1", 1);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct admin_revocation a = {0};
+        struct err e = {0};
+        assert_int_equal(admin_revocation_parse(&a, bad[i], strlen(bad[i]), &e), -1);
+        assert_int_equal(e.code, ERR_MALFORMED);
+        admin_revocation_free(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),  cmocka_unit_test(test_order_refused), cmocka_unit_test(test_order_bounds),
         cmocka_unit_test(test_others), cmocka_unit_test(test_contacts),      cmocka_unit_test(test_admin_entry),
         cmocka_unit_test(test_admin_token),    cmocka_unit_test(test_account_status), cmocka_unit_test(test_evidence_wiped),
+        cmocka_unit_test(test_revoke), cmocka_unit_test(test_admin_revocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

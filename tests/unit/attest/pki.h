@@ -16,6 +16,7 @@ struct pki_leaf {
     const char *san;        /* as OpenSSL's configuration writes it; NULL: none */
     const char *usage, *eku, *basic; /* NULL: none */
     int64_t not_before, not_after;
+    uint64_t serial;        /* 0: the next one */
 };
 struct pki {
     struct key *root_key, *issuing_key;
@@ -42,7 +43,7 @@ static inline X509 *pki_make(const char *cn, const struct key *k, X509 *issuer, 
     if (cn)
         X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0);
     X509_set_version(x, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(x), serial++);
+    ASN1_INTEGER_set_uint64(X509_get_serialNumber(x), p->serial ? p->serial : (uint64_t)serial++);
     X509_set_subject_name(x, name);
     X509_set_issuer_name(x, issuer ? X509_get_subject_name(issuer) : name);
     ASN1_TIME_set(X509_getm_notBefore(x), (time_t)p->not_before);

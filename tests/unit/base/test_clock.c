@@ -26,9 +26,8 @@ static void test_rfc3339(void **state)
 static void test_clocks(void **state)
 {
     unsetenv("MAYFLY_CLOCK_OFFSET_FILE");
-    int64_t before = time(NULL), wall = clock_wall(), ms = clock_wall_ms();
+    int64_t before = time(NULL), wall = clock_wall();
     assert_true(wall >= before - 1);
-    assert_true(ms / 1000 >= wall - 1);
     int64_t a = clock_mono_us(), b = clock_mono_us();
     assert_true(a > 0 && b >= a);
     assert_true(clock_mono_ms() >= b / 1000);
@@ -71,7 +70,7 @@ static void test_offset_file(void **state)
     assert_true(clock_wall() < time(NULL) - 86000);
     assert_int_equal(clock_guard_now(&g, &now, &e), -1);
     scratch_write(path, "86400", 0600);
-    assert_true(clock_wall_ms() / 1000 > time(NULL) + 86000);
+    assert_true(clock_wall() > time(NULL) + 86000);
     assert_int_equal(clock_guard_now(&g, &now, &e), 0);
     scratch_write(path, "rubbish", 0600);
     assert_true(clock_wall() < time(NULL) + 60);

@@ -66,6 +66,8 @@ static void test_defaults(void **state)
     assert_int_equal(c->ca.permitted_dns_count, 1);
     assert_string_equal(c->ca.permitted_dns[0], "example.org");
     assert_string_equal(c->store_path, "/srv/mayfly/store/mayfly.db");
+    assert_string_equal(c->audit_index, "/srv/mayfly/store/audit.db");
+    assert_false(c->audit_public);
     assert_int_equal(c->session_lifetime, 3600);
     assert_int_equal(c->token_lifetime, 3600);
     assert_string_equal(c->signer_user, "");
@@ -101,6 +103,7 @@ static void test_everything(void **state)
         "log: {dir: /var/log1, origin: log.example.org/x, number: 65535}\n"
         "ca: {dir: pub, default_lifetime: 60, max_lifetime: 120, permitted_dns: [a.org, b.org], rate: 50}\n"
         "store: {path: db/s.db}\n"
+        "audit: {access: public, index: /var/cache/audit.db}\n"
         "session: {lifetime: 600, token_lifetime: 60}\n"
         "run: {signer_user: \"101:102\", frontend_user: mayfly-web, dir: /run/mayfly}\n"
         "frontend: {threads: 3, max_connections: 10, issue_timeout_ms: 250}\n"
@@ -123,6 +126,8 @@ static void test_everything(void **state)
     assert_string_equal(c->signer_user, "101:102");
     assert_string_equal(c->frontend_user, "mayfly-web");
     assert_string_equal(c->run_dir, "/run/mayfly");
+    assert_true(c->audit_public);
+    assert_string_equal(c->audit_index, "/var/cache/audit.db");
     assert_int_equal(c->frontend_threads, 3);
     assert_int_equal(c->log_level, LOG_DEBUG);
     assert_int_equal(c->log_format, LOG_JSON);
@@ -134,6 +139,9 @@ static void test_everything(void **state)
     assert_int_equal(c->ca.default_lifetime, 60);
     assert_int_equal(c->ca.permitted_dns_count, 0); /* no DNS name */
     assert_string_equal(c->token.pin_credential, "pin");
+    config_free(c);
+    c = parse(TD "store: {path: db/s.db}\n");
+    assert_string_equal(c->audit_index, "/srv/mayfly/db/audit.db");
     config_free(c);
     c = parse(TD "ca: {permitted_dns: []}\ntoken: {pin: {fd: 3}}\n");
     assert_int_equal(c->ca.permitted_dns_count, 0);
@@ -219,6 +227,9 @@ static void test_rules(void **state)
         {"log: {origin: \"\"}", "config-log"},
         {"ca: {max_lifetime: 3601}", "config-range"},
         {"ca: {default_lifetime: 0}", "config-range"},
+        {"audit: {access: everybody}", "config-word"},
+        {"audit: {index: \"\"}", "config-path"},
+        {"audit: {index: store/mayfly.db}", "config-path"},
         {"ca: {default_lifetime: 400, max_lifetime: 300}", "config-range"},
         {"ca: {permitted_dns: [\"*.a.org\"]}", "config-dns"},
         {"ca: {permitted_dns: [\"a..org\"]}", "config-dns"},
@@ -304,6 +315,7 @@ static void test_reach(void **state)
     }
     config_free(parse(TD "token: {pin: {file: logs/pin}, softhsm_conf: storey/x}\n"));
     config_free(parse(TD "token: {pin: {file: secret/pin}}\nrun: {dir: secret/../run}\n"));
+    refused(TD "audit: {index: secret/audit.db}\ntoken: {pin: {file: secret/pin}}\n", "config-reach", 2);
 }
 
 static void test_reach_follows_links(void **state)
@@ -318,12 +330,56 @@ static void test_reach_follows_links(void **state)
     rmdir(dir);
 }
 
+/* The verifier keys themselves are read where they are used (ca/witnesses.h). */
+static void test_witnesses(void **state)
+{
+#define ONE "{url: \"http://127.0.0.1:1/w/\", vkey: w+7e6f4aaa+BN}"
+#define LIST(x) TD "witnesses:\n  list: [" x "]\n"
+    struct config *c = parse(TD);
+    assert_int_equal(c->witnesses.count, 0);
+    assert_int_equal(c->witnesses.quorum, 0);
+    assert_int_equal(c->witnesses.timeout_ms, 2000);
+    config_free(c);
+    c = parse(TD "witnesses: {quorum: 0, timeout_ms: 100, list: [" ONE ", {url: https://x, vkey: b}]}\n");
+    assert_int_equal(c->witnesses.count, 2);
+    assert_int_equal(c->witnesses.timeout_ms, 100);
+    assert_string_equal(c->witnesses.list[0].url, "http://127.0.0.1:1/w");
+    assert_string_equal(c->witnesses.list[0].vkey, "w+7e6f4aaa+BN");
+    assert_string_equal(c->witnesses.list[1].url, "https://x");
+    config_free(c);
+    config_free(parse(TD "witnesses: {list: []}\n"));
+    refused(TD "witnesses: {quorum: 1}\n", "config-witness", 2);
+    refused(TD "witnesses: {timeout_ms: 99}\n", "config-range", 2);
+    refused(TD "witnesses: {timeout_ms: 60001}\n", "config-range", 2);
+    refused(LIST("{url: ftp://x, vkey: a}"), "config-url", 3);
+    refused(LIST("{url: https:///x, vkey: a}"), "config-url", 3);
+    refused(LIST("{url: https://, vkey: a}"), "config-url", 3);
+    refused(LIST("{url: \"https://u@x\", vkey: a}"), "config-url", 3);
+    refused(LIST("{url: \"https://x?q\", vkey: a}"), "config-url", 3);
+    refused(LIST("{url: https://x, vkey: \"\"}"), "config-witness", 3);
+    refused(LIST("{url: https://x, vkey: a b}"), "config-witness", 3);
+    refused(LIST(ONE ", " ONE), "config-witness", 3);
+    refused(LIST("{url: https://x}"), "config-schema", 0);
+    refused(LIST("{vkey: a}"), "config-schema", 0);
+    refused(LIST("{url: https://x, vkey: a, name: n}"), "config-schema", 3);
+    refused(TD "witnesses: {list: [a]}\n", "config-schema", 2);
+    char many[4096] = TD "witnesses:\n  list:\n";
+    for (int i = 0; i < 17; i++) {
+        size_t n = strlen(many);
+        snprintf(many + n, sizeof many - n, "    - {url: https://x, vkey: w%d}\n", i);
+        if (i == CONFIG_WITNESSES_MAX - 1)
+            config_free(parse(many));
+    }
+    refused(many, "config-witness", 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything),
         cmocka_unit_test(test_syntax),   cmocka_unit_test(test_rules),
         cmocka_unit_test(test_load),     cmocka_unit_test(test_reach),
+        cmocka_unit_test(test_witnesses),
         cmocka_unit_test(test_reach_follows_links),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

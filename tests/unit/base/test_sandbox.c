@@ -74,6 +74,16 @@ static int as_frontend(void)
     return enter(SANDBOX_FRONTEND);
 }
 
+static int as_notary(void)
+{
+    return enter(SANDBOX_NOTARY);
+}
+
+static int as_witness(void)
+{
+    return enter(SANDBOX_WITNESS);
+}
+
 static int make_folders(void **state)
 {
     if (scratch_make(state) < 0)
@@ -288,6 +298,26 @@ static void test_forbidden_to_frontend(void **state)
             check_forbidden(forbidden[i].name, as_frontend, forbidden[i].d);
 }
 
+static int do_listen(void)
+{
+    return listen(socket(AF_INET, SOCK_STREAM, 0), 1);
+}
+
+static int do_accept(void)
+{
+    return accept(socket(AF_INET, SOCK_STREAM, 0), NULL, NULL);
+}
+
+/* It asks, and is never asked. */
+static void test_forbidden_to_notary(void **state)
+{
+    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
+        if (!forbidden[i].frontend_may)
+            check_forbidden(forbidden[i].name, as_notary, forbidden[i].d);
+    check_forbidden("listen", as_notary, do_listen);
+    check_forbidden("accept", as_notary, do_accept);
+}
+
 /* What works. Each answers 0, or the number of the step that did not. */
 static void *thread_body(void *arg)
 {
@@ -369,6 +399,11 @@ static void test_both_work(void **state)
     must_exit(run(as_signer, do_unix_server), 0);
     must_exit(run(as_frontend, do_tcp_server), 0);
     must_exit(run(as_frontend, do_netlink_route), 0);
+    must_exit(run(as_notary, do_threads), 0);
+    must_exit(run(as_notary, do_inet), 0);
+    must_exit(run(as_notary, do_netlink_route), 0);
+    must_exit(run(as_witness, do_tcp_server), 0);
+    must_exit(run(as_witness, do_daily_work), 0);
     int status = run(as_signer, do_abort); /* a failed assertion is seen as one */
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
@@ -526,6 +561,7 @@ int main(void)
     print_message("sanitized build: confinement is not applied, so not tested\n");
     (void)test_forbidden_to_signer;
     (void)test_forbidden_to_frontend;
+    (void)test_forbidden_to_notary;
     (void)test_both_work;
     (void)test_flags;
     (void)test_files;
@@ -534,6 +570,7 @@ int main(void)
 #else
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forbidden_to_signer),
+        cmocka_unit_test(test_forbidden_to_notary),
         cmocka_unit_test(test_forbidden_to_frontend),
         cmocka_unit_test(test_both_work),
         cmocka_unit_test(test_flags),

@@ -205,12 +205,45 @@ static void info_round_trip(void **state)
     buf_free(&b);
 }
 
+static int parse_cosign(struct bytes body, struct err *e)
+{
+    struct ca_cosign m;
+    return ca_cosign_parse(&m, body, e);
+}
+
+static void cosign_round_trip(void **state)
+{
+    static const uint8_t some[64] = {1, 2, 3};
+    const struct ca_cosign m = {.size = UINT64_C(1) << 40, .root = {some, 32}, .key_id = {some + 1, 4},
+                                .time = 77, .sig = {some, 64}};
+    struct ca_cosign r, bad[] = {m, m, m};
+    struct err e = {0};
+    struct buf b;
+    buf_init(&b, IPC_FRAME_MAX);
+    ca_cosign_write(&b, 42, &m);
+    struct bytes body = body_of(&b);
+    assert_ok(ca_cosign_parse(&r, body, &e), &e);
+    assert_true(r.size == m.size && r.time == 77);
+    eq(r.root, m.root);
+    eq(r.key_id, m.key_id);
+    eq(r.sig, m.sig);
+    refuses_other_lengths(body, parse_cosign);
+    bad[0].root.len = 31;
+    bad[1].key_id.len = 5;
+    bad[2].sig.len = 63;
+    for (size_t i = 0; i < 3; i++) {
+        ca_cosign_write(&b, 42, &bad[i]);
+        assert_true(b.failed);
+    }
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(issue_round_trip),   cmocka_unit_test(issue_bounds),
         cmocka_unit_test(issued_round_trip),  cmocka_unit_test(refused_round_trip),
-        cmocka_unit_test(info_round_trip),
+        cmocka_unit_test(info_round_trip),    cmocka_unit_test(cosign_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
