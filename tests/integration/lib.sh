@@ -34,6 +34,9 @@ trap 'exit 130' INT TERM
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 pass() { echo "ok: $*"; }
+# In a pipe, instead of grep -q: that one leaves at the first match, the writer before it then dies of
+# SIGPIPE when it still has something to say, and pipefail calls the match a failure.
+has() { grep "$@" >/dev/null; }
 free_port() {
   local p
   for _ in $(seq 100); do

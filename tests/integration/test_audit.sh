@@ -62,7 +62,7 @@ pass "filters and pages"
 
 # --- what is refused ---------------------------------------------------------------------------------
 problem() { # text query
-  ask "entries?$2" | jq -r .detail | grep -qi -- "$1" || fail "'$2' is not refused with '$1': $(ask "entries?$2" | cut -c1-300)"
+  ask "entries?$2" | jq -r .detail | has -i -- "$1" || fail "'$2' is not refused with '$1': $(ask "entries?$2" | cut -c1-300)"
 }
 problem "there are: spiffe_id, prefix" "colour=red"
 problem "twice" "limit=1&limit=2"
@@ -125,14 +125,14 @@ size=$(published)
 [ "$(mayfly log export --dir "$a" --format csv --from 4000000000 | check csv)" = 0 ] || fail "export --from"
 curl -s -D "$work/headers" -o /dev/null --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/entries?limit=1&format=csv"
 grep -qi '^link: <?limit=1&format=csv&cursor=[A-Za-z0-9_-]*>;rel="next"' "$work/headers" || fail "no Link to the next page: $(cat "$work/headers")"
-search --prefix "$web" | grep -q "^$index .*issued *$web " || fail "the table for people"
+search --prefix "$web" | has "^$index .*issued *$web " || fail "the table for people"
 ask stats | jq -e '(.hours | length) == 48 and (.days | length) == 90 and .days[-1].issued >= 3 and (.lifetimes | map(.count) | add) >= 3' >/dev/null || fail "stats: $(ask stats | cut -c1-400)"
 pass "JSON, JSON lines, CSV, each proof checked by a stranger"
 
 # --- who may ask ------------------------------------------------------------------------------------------
 c="curl -s --cacert $a/ca/root.pem"
 [ "$($c -o "$work/denied" -w '%{http_code}' "$url/audit/v1/entries")" = 403 ] || fail "open to everybody by default"
-jq -r .detail "$work/denied" | grep -q "audit.access: public" || fail "403 does not say what to do"
+jq -r .detail "$work/denied" | has "audit.access: public" || fail "403 does not say what to do"
 pass "closed by default"
 
 # --- an index of one's own, a mirror, no server --------------------------------------------------------------
@@ -143,7 +143,7 @@ printf garbage >"$work/own.db"
 mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$work/own.db" --id "$web" --json 2>/dev/null | check json >/dev/null
 [ "$(cat "$work/own.db.damaged")" = garbage ] || fail "what was no index is gone"
 refuses 1 "another program" mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$a/store/mayfly.db" --id "$web"
-bundle=$(find "$work/mirror/tile/entries" -type f | head -1)
+bundle=$(find "$work/mirror/tile/entries" -type f -print -quit)
 cp "$bundle" "$work/bundle"
 printf 'X' | dd of="$bundle" bs=1 seek=$(($(stat -c %s "$bundle") - 5)) conv=notrunc status=none # in its last entry
 refuses 5 "damaged\|inclusion" mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$work/own.db" --limit 5
@@ -183,7 +183,7 @@ pass "open to the public when told"
 
 # --- the log's own files -------------------------------------------------------------------------------------
 head_of() { tr -d '\r' <"$work/headers" | grep -i "^$1:" | cut -d' ' -f2-; }
-partial=$(cd "$a/log/tile/entries" && find . -path '*.p/*' -type f | head -1)
+partial=$(cd "$a/log/tile/entries" && find . -path '*.p/*' -type f -print -quit)
 $c --compressed -D "$work/headers" -o "$work/got" "$url/log/tile/entries/${partial#./}"
 cmp -s "$work/got" "$a/log/tile/entries/${partial#./}" || fail "a partial bundle is not served as its file"
 [ "$(head_of vary)" = Accept-Encoding ] && [ "$(head_of access-control-allow-origin)" = '*' ] || fail "headers of a bundle: $(cat "$work/headers")"
@@ -202,6 +202,6 @@ stop || fail "stop"
 rm -rf "$a/log"; cp -a "$work/mirror" "$a/log"
 start || fail "start with an older copy of the whole log"
 for _ in $(seq 100); do grep -q "the log went back" "$work/mayflyd.log" && break; sleep 0.1; done
-grep "the log went back" "$work/mayflyd.log" | grep -qi error || fail "nobody says that the log went back"
+grep "the log went back" "$work/mayflyd.log" | has -i error || fail "nobody says that the log went back"
 still "an older log"
 stop || fail "stop"

@@ -15,7 +15,7 @@ refuses 2 "no option '--pin'" on_token "$a" --pin 4321
 refuses 1 "a PIN is not named here" on_token "$a" --pin-file "$work/pin" --token-uri 'pkcs11:token=prod?pin-value=4321'
 out=$(setsid mayfly init --dir "$a" --trust-domain test.example --token-uri pkcs11:token=prod --module $module --pin-file "$work/pin" </dev/null 2>&1) && fail "keys were generated without asking"
 grep -q -- --yes <<<"$out" || fail "no word on --yes: $out"
-pkcs11-tool --module $module --token-label prod --login --pin 4321 -O 2>/dev/null | grep -q mayfly && fail "a key is there after a no"
+pkcs11-tool --module $module --token-label prod --login --pin 4321 -O 2>/dev/null | has mayfly && fail "a key is there after a no"
 pass "asks first"
 on_token "$a" --pin-file "$work/pin" --yes >"$work/first" || fail "$(cat "$work/first")"
 grep -q "mayfly-log: generating" "$work/first" || fail "keys were not generated"

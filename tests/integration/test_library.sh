@@ -32,7 +32,7 @@ if [ -z "$sanitize" ]; then
   [ -z "$needed" ] || fail "needed besides libcrypto: $needed"
   pass "symbols and dependencies"
 fi
-readelf -d "$lib/libmayfly-tlog.so" | grep -q 'SONAME.*libmayfly-tlog\.so\.1' || fail "soname"
+readelf -d "$lib/libmayfly-tlog.so" | has 'SONAME.*libmayfly-tlog\.so\.1' || fail "soname"
 
 # --- a stranger's program ---------------------------------------------------------------------
 cat >"$work/relying.c" <<'C'
@@ -78,7 +78,7 @@ read -ra shared_flags < <(pkg-config --cflags --libs mayfly-tlog)
 "$cc" "${flags[@]}" "$work/relying.c" -o "$work/relying" "${shared_flags[@]}" || fail "compile against the installed tree"
 read -ra static_flags < <(pkg-config --static --cflags --libs mayfly-tlog)
 "$cc" "${flags[@]}" "$work/relying.c" -o "$work/relying-static" "${static_flags[@]/#-lmayfly-tlog/-l:libmayfly-tlog.a}" || fail "compile against the static library"
-ldd "$work/relying-static" | grep -q mayfly && fail "the static program needs the shared library"
+ldd "$work/relying-static" | has mayfly && fail "the static program needs the shared library"
 if command -v c++ >/dev/null; then
   printf '%s\n' '#include <mayfly/tlog.h>' 'int main() { mayfly_tlog_result r = MAYFLY_TLOG_RESULT_INIT; return (int)r.index; }' >"$work/x.cc"
   read -ra include_flags < <(pkg-config --cflags mayfly-tlog)

@@ -10,7 +10,7 @@ refuses 1 "already holds an authority" mayfly init --dir "$a" --trust-domain tes
 [ "$before" = "$(find "$a" -type f -exec sha256sum {} + | sort)" ] || fail "a second init changed something"
 mayfly hsm check --dir "$a" >"$work/hsm" || fail "hsm check"
 grep -q 'NEVER_EXTRACTABLE.*true.*ok' "$work/hsm" || fail "hsm check shows no attributes"
-mayfly log verify --dir "$a" | grep -q 'verified: 3 entries' || fail "a new log has the null entry and two CA certificates"
+mayfly log verify --dir "$a" | has 'verified: 3 entries' || fail "a new log has the null entry and two CA certificates"
 openssl verify -CAfile "$a/ca/root.pem" "$a/ca/issuing.pem" >/dev/null || fail "issuing does not chain to root"
 pass "init"
 
@@ -21,7 +21,7 @@ t=$(token "$id")
 mayfly-agent fetch --server "$url" --token "$t" --id "$id" --dns web.test.example --out "$work/web" >/dev/null || fail "fetch"
 [ "$(stat -c %a "$work/web/svid.key")" = 600 ] || fail "svid.key is not 0600"
 openssl verify -CAfile "$work/web/bundle.pem" -untrusted "$work/web/svid.pem" "$work/web/svid.pem" >/dev/null || fail "the SVID does not chain"
-openssl x509 -in "$work/web/svid.pem" -noout -ext subjectAltName | grep -q "URI:$id, DNS:web.test.example" || fail "SAN"
+openssl x509 -in "$work/web/svid.pem" -noout -ext subjectAltName | has "URI:$id, DNS:web.test.example" || fail "SAN"
 cmp -s <(openssl x509 -in "$work/web/svid.pem" -noout -pubkey) <(openssl pkey -in "$work/web/svid.key" -pubout) || fail "key and certificate differ"
 openssl x509 -in "$work/web/svid.pem" -noout -checkend 100 >/dev/null || fail "lifetime too short"
 ! openssl x509 -in "$work/web/svid.pem" -noout -checkend 125 >/dev/null || fail "lifetime over the entry's"
@@ -51,8 +51,8 @@ mayfly-agent fetch --server "$url" --token "$(token "$id")" --trust-bundle "$a/c
 mayfly bundle show --dir "$a" --json >"$work/bundle.json"
 mayfly-agent fetch --server "$url" --token "$(token "$id")" --trust-bundle "$work/bundle.json" --id "$id" --out "$work/web3" >/dev/null || fail "--trust-bundle with a SPIFFE bundle"
 
-mayfly entry update --dir "$a" "$id" --ttl 1m | grep -q 'revision *2' || fail "update"
-mayfly entry list --dir "$a" | grep -q "$id *2" || fail "list"
+mayfly entry update --dir "$a" "$id" --ttl 1m | has 'revision *2' || fail "update"
+mayfly entry list --dir "$a" | has "$id *2" || fail "list"
 old=$(child frontend)
 kill -HUP "$daemon"
 for _ in $(seq 100); do [ -n "$(child frontend)" ] && [ "$(child frontend)" != "$old" ] && break; sleep 0.1; done

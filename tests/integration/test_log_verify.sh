@@ -24,7 +24,7 @@ jq -e '.ok == false and .findings_total > 0 and .findings[0].rule == "entry-life
 
 # From a head that was kept: here the present one.
 cp "$work/log/checkpoint" "$work/kept"
-"${verify[@]}" --from "$work/kept" | grep -q 'consistent with the head of size 3000' || fail "--from"
+"${verify[@]}" --from "$work/kept" | has 'consistent with the head of size 3000' || fail "--from"
 "${verify[@]}" --from "$work/kept" --json | jq -e '.from == 3000 and .entries_checked == 0' >/dev/null || fail "--from --json"
 other=$(bench_loggen --out "$work/other" --entries 3000 --ids 200 2>/dev/null) || fail "bench_loggen"
 refuses 5 "signature" "${verify[@]}" --from "$work/other/checkpoint"

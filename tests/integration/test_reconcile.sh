@@ -21,7 +21,7 @@ for _ in $(seq 100); do
 done
 sleep 1.2
 mayfly log reconcile --dir "$a" --json | jq -e '.ok and .signatures == 5 and .certificates == 5 and .difference == 0' >/dev/null || fail "$(mayfly log reconcile --dir "$a" --json)"
-mayfly log reconcile --dir "$a" | grep -q 'Every signature is in the log' || fail "words"
+mayfly log reconcile --dir "$a" | has 'Every signature is in the log' || fail "words"
 pass "every signature is accounted for"
 code=0
 mayfly log reconcile --dir "$a" --signatures 6 --since 3 >"$work/rec" || code=$?
@@ -38,7 +38,7 @@ mayfly log export --dir "$a" --format jsonl >"$work/all.jsonl"
 jq -es '[.[] | select(.outcome == "refused" and .rule == "token-spent") | .count] | add == 5' "$work/all.jsonl" >/dev/null || fail "refusals: $(grep refused "$work/all.jsonl" || true)"
 jq -es '[.[] | select(.outcome == "changed" and .what == "created" and .spiffe_id == "'$id'" and (.actor | startswith("uid:")))] | length == 1' "$work/all.jsonl" >/dev/null || fail "the entry's creation is not recorded once"
 index=$(jq -s '[.[] | select(.outcome == "refused")][0].index' "$work/all.jsonl")
-mayfly log show "$index" --dir "$a" | grep -q 'token-spent' || fail "show"
+mayfly log show "$index" --dir "$a" | has 'token-spent' || fail "show"
 mayfly log verify --dir "$a" >/dev/null || fail "verify"
 pass "refusals and changes stand in the log"
 stop || fail "stop at the end"

@@ -89,7 +89,7 @@ refuses 4 "at most 512 bytes" r --id $in/one --comment "$(head -c 513 /dev/zero 
 refuses 4 "revoked already" r --serial "$(serial serial)"
 refuses 4 "revoked already" r --key "$(keyhash key)"
 [ "$(r --list --json | jq '.revocations | length')" = 7 ] || fail "the list: $(r --list)"
-r --list | grep -q "spiffe_id.*$in/one.*keyCompromise.*uid:0" || fail "the list for people: $(r --list)"
+r --list | has "spiffe_id.*$in/one.*keyCompromise.*uid:0" || fail "the list for people: $(r --list)"
 
 # Over a restart.
 stop || fail "stop"

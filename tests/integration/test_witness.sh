@@ -151,8 +151,8 @@ witness w2 ${keys[w2]}
 witness w3 ${keys[w3]}
 quorum 3
 END
-mayfly log checkpoint --dir "$a" --policy "$work/policy" | grep -q '3 of its witnesses cosigned' || fail "--policy"
-mayfly log checkpoint --dir "$a" | grep -q 'not cosigned by dead.example.net' || fail "who did not"
+mayfly log checkpoint --dir "$a" --policy "$work/policy" | has '3 of its witnesses cosigned' || fail "--policy"
+mayfly log checkpoint --dir "$a" | has 'not cosigned by dead.example.net' || fail "who did not"
 mayfly log verify --dir "$a" >/dev/null || fail "verify"
 [ "$(grep -c '"witness":"dead.example.net"' "$log")" = 1 ] || fail "said more than once: $(grep dead.example "$log")"
 grep -q '"rule":"witness-unreachable"' "$log" || fail "the dead one"
@@ -195,7 +195,7 @@ pass "witnesses, notary and signer come and go"
 # Who may ask what: it holds no secret and answers nobody.
 notary=$(child notary)
 [ -z "$(ls -l "/proc/$notary/fd" 2>/dev/null | grep -c "token\|secret" | grep -v '^0')" ] || fail "the notary holds a secret"
-grep -q '^Seccomp:.*2' "/proc/$notary/status" || grep -q sanitized "$log" || fail "the notary is not confined"
+grep -q '^Seccomp:.*2' "/proc/$notary/status" || has sanitized "$log" || fail "the notary is not confined"
 
 # A fork: the authority as it was, restored from a copy, goes on with another history under the same key.
 stop || fail "stop"
