@@ -13,7 +13,8 @@
 #define APPLICATION_ID 0x4d594155 /* "MYAU" */
 #define VERSION 1
 #define PATH_CAP 4096
-#define WRITER_CACHE "32768" /* KiB; readers do with SQLite's 2 MB */
+#define CACHE_NEAR "512" /* KiB: a daemon that follows its log keeps its size; readers do with SQLite's 2 MB */
+#define CACHE_FAR "32768" /* while millions of entries are caught up with */
 
 #define ROWS_8 "(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?),(?,?,?)"
 #define ROWS_64 ROWS_8 "," ROWS_8 "," ROWS_8 "," ROWS_8 "," ROWS_8 "," ROWS_8 "," ROWS_8 "," ROWS_8
@@ -195,10 +196,19 @@ static int file_connect(struct audit_index *x, struct err *e)
 /* synchronous=NORMAL: a power cut may cost the last seconds, which are indexed again. */
 static int file_set_up(struct audit_index *x, struct err *e)
 {
+    x->cache_far = false;
     return execute(x,
-                   "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-" WRITER_CACHE
+                   "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-" CACHE_NEAR
                    "; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=16777216",
                    "open", e);
+}
+
+int audit_file_cache(struct audit_index *x, bool far, struct err *e)
+{
+    if (far == x->cache_far)
+        return 0;
+    x->cache_far = far;
+    return execute(x, far ? "PRAGMA cache_size=-" CACHE_FAR : "PRAGMA cache_size=-" CACHE_NEAR, "open", e);
 }
 
 static int file_prepare(struct audit_index *x, struct err *e)

@@ -8,7 +8,8 @@
 
 #define BATCH_ENTRIES 262144 /* a transaction; fewer when little is new */
 #define BATCH_MARKS (1u << 21)
-#define KEEP_MARKS 65536
+#define KEEP_MARKS 16384
+#define FAR_BEHIND 65536 /* entries: from here on the large page cache is worth its memory */
 
 static bool stopped(const struct audit_run *run)
 {
@@ -100,7 +101,8 @@ static int batch_add(struct audit_index *x, struct tlog_reader *r, const struct 
     int ret = -1;
     audit_marks_clear(&x->marks);
     x->tallies_count = 0;
-    if (audit_file_run(x, Q_BEGIN, "begin", e) < 0)
+    if (audit_file_cache(x, tlog_reader_head(r)->size - next.size > FAR_BEHIND, e) < 0 ||
+        audit_file_run(x, Q_BEGIN, "begin", e) < 0)
         return -1;
     if (batch_fill(x, &next, r, run, e) == 0)
         ret = audit_marks_write(x, run->stop, e);

@@ -73,6 +73,7 @@ struct audit_index {
     uint8_t salt[AUDIT_SALT];
     struct audit_state state;
     bool damaged;                 /* SQLite says so */
+    bool cache_far;               /* the large page cache */
     bool compared;                /* the log's last indexed entry is the one indexed */
     struct stat seen;             /* the checkpoint when last caught up */
     struct audit_marks marks;
@@ -85,6 +86,8 @@ int audit_file_renew(struct audit_index *x, struct err *e);
 /* A statement that answers no row, with its bindings done; reset after. */
 int audit_file_run(struct audit_index *x, enum audit_sql q, const char *what, struct err *e);
 int audit_file_state(struct audit_index *x, struct err *e); /* reads x->state */
+/* A page cache for an index that is far behind its log, or near. */
+int audit_file_cache(struct audit_index *x, bool far, struct err *e);
 void audit_file_rollback(struct audit_index *x);
 
 /* 1: told to stop, and not done. */
