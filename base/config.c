@@ -82,11 +82,13 @@ void config_free(struct config *c)
     char *const strings[] = {
         c->dir, c->trust_domain, c->listen_host, c->external_url, c->token.uri, c->token.module,
         c->token.softhsm_conf, c->token.pin_file, c->token.pin_credential, c->log.dir, c->log.origin,
-        c->ca.dir, c->store_path, c->audit_index, c->signer_user, c->frontend_user, c->run_dir,
+        c->ca.dir, c->store_path, c->audit_index, c->signer_user, c->frontend_user, c->notary_user,
+        c->run_dir,
     };
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++)
         free(strings[i]);
     list_free(c->names, c->names_count);
+    list_free(c->log.archive, c->log.archive_count);
     list_free(c->ca.permitted_dns, c->ca.permitted_dns_count);
     for (size_t i = 0; i < c->witnesses.count; i++) {
         free(c->witnesses.list[i].url);
@@ -99,6 +101,11 @@ void config_free(struct config *c)
 void config_signer_socket(const struct config *c, char *dst, size_t cap)
 {
     snprintf(dst, cap, "%s/" SIGNER_SOCKET, c->run_dir);
+}
+
+void config_notary_socket(const struct config *c, char *dst, size_t cap)
+{
+    snprintf(dst, cap, "%s/" NOTARY_SOCKET, c->run_dir);
 }
 
 void config_admin_socket(const struct config *c, char *dst, size_t cap)

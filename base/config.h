@@ -14,22 +14,30 @@
  *     pin: {file: secret/pin}          # or {credential: mayfly-pin} or {fd: 3}
  *     call_timeout_ms: 10000           # a call that hangs longer ends the signer
  *     threads: 0                       # signing threads; 0: one for two cores
- *   log: {dir: log, origin: example.org/log1, number: 1}
+ *   log:
+ *     dir: log
+ *     origin: example.org/log1
+ *     number: 1
+ *     archive: []                      # folders that `mayfly log archive` moved old tiles to
  *   ca:
  *     dir: ca                          # root.pem, issuing.pem: public
  *     default_lifetime: 300            # seconds
  *     max_lifetime: 3600
  *     permitted_dns: [example.org]     # a name or anything below it; default: the trust domain
  *     rate: 0                          # certificates per second at most; 0: no cap
+ *   crl:                               # of certificates that live longer than short_limit
+ *     short_limit: 600                 # seconds; up to this a certificate says noRevAvail instead (RFC 9608)
+ *     shards: 16                       # a power of two, 1 to 1024
+ *     lifetime: 3600                   # seconds from a CRL's making to its nextUpdate
  *   store: {path: store/mayfly.db}
  *   audit:
- *     access: local                    # who may search: local (admin socket), or public as well
+ *     access: local                    # who may search: local (admin socket), mtls (and auditors), public
  *     index: store/audit.db            # default: beside the store; a cache, made again when deleted
  *   session: {lifetime: 3600, token_lifetime: 3600}
- *   run: {signer_user: "", frontend_user: "", dir: run}   # users only when started as root
+ *   run: {signer_user: "", frontend_user: "", notary_user: "", dir: run}   # users only when started as root
  *   frontend: {threads: 0, max_connections: 4096, issue_timeout_ms: 10000}
  *   witnesses:                         # who is asked to cosign the log's head (C2SP tlog-witness)
- *     quorum: 0                        # 0: beside issuance, which never waits for it
+ *     quorum: 0                        # so many must cosign before a certificate is made; 0: beside issuance
  *     timeout_ms: 2000
  *     list: [{url: https://witness.example.net, vkey: witness.example.net+7e6f4aaa+BNdam…}]
  *   logging: {level: info, format: auto}
@@ -45,8 +53,14 @@
 #define CONFIG_FILE "mayfly.yaml"
 #define CONFIG_NAMES_MAX 16         /* as many as one certificate takes (ca/msg.h) */
 #define CONFIG_WITNESSES_MAX 16     /* cosignatures that one checkpoint takes (tlog/log.h) */
+#define CONFIG_ARCHIVES_MAX 8
 #define CONFIG_TOKEN_THREADS_MAX 63 /* a session each, and one for the log's head (hsm/hsm.h) */
 
+enum config_audit { /* who may search; each also whom those before it admit */
+    CONFIG_AUDIT_LOCAL,  /* on the admin socket */
+    CONFIG_AUDIT_MTLS,   /* who shows an SVID whose entry is an auditor's */
+    CONFIG_AUDIT_PUBLIC  /* everybody */
+};
 struct config_witness {
     char *url;  /* without trailing slash; /add-checkpoint is below it */
     char *vkey; /* its form is checked where it is used (ca/witnesses.h) */
@@ -68,6 +82,8 @@ struct config { /* strings owned by the object; every optional one filled with i
     struct {
         char *dir, *origin;
         uint16_t number;
+        char **archive; /* NULL at the end; never NULL itself */
+        size_t archive_count;
     } log;
     struct {
         char *dir;
@@ -75,11 +91,14 @@ struct config { /* strings owned by the object; every optional one filled with i
         char **permitted_dns;
         size_t permitted_dns_count;
     } ca;
+    struct {
+        unsigned short_limit, shards, lifetime;
+    } crl;
     char *store_path;
     char *audit_index;
-    bool audit_public;
+    enum config_audit audit_access;
     unsigned session_lifetime, token_lifetime;
-    char *signer_user, *frontend_user, *run_dir; /* users "" when unset; name or "uid:gid" */
+    char *signer_user, *frontend_user, *notary_user, *run_dir; /* users "" when unset; name or "uid:gid" */
     unsigned frontend_threads, max_connections, issue_timeout_ms;
     struct {
         struct config_witness *list;
@@ -95,9 +114,10 @@ struct config *config_parse(const char *yaml, size_t len, const char *dir, struc
 void config_free(struct config *c);
 /* Paths below run_dir that the processes share; dst of at least 4096 bytes. */
 void config_signer_socket(const struct config *c, char *dst, size_t cap); /* run/signer.sock */
+void config_notary_socket(const struct config *c, char *dst, size_t cap); /* run/notary.sock */
 void config_admin_socket(const struct config *c, char *dst, size_t cap);  /* run/admin.sock */
 /* Which key's folder opens this absolute path to the frontend ("store.path", "run.dir", "log.dir",
- * "audit.index"; links are followed), or NULL: where no secret may lie. */
+ * "audit.index", "log.archive"; links are followed), or NULL: where no secret may lie. */
 const char *config_frontend_reads(const struct config *c, const char *path);
 
 #endif

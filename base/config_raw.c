@@ -144,18 +144,22 @@ static const cyaml_schema_field_t token_fields[] = {
     MAP("pin", pin_fields), NUM("call_timeout_ms", token.call_timeout_ms),
     NUM("threads", token.threads), CYAML_FIELD_END};
 static const cyaml_schema_field_t log_fields[] = {
-    STR("dir", log.dir), STR("origin", log.origin), NUM("number", log.number), CYAML_FIELD_END};
+    STR("dir", log.dir), STR("origin", log.origin), NUM("number", log.number),
+    LIST("archive", log.archive), CYAML_FIELD_END};
 static const cyaml_schema_field_t ca_fields[] = {
     STR("dir", ca.dir), NUM("default_lifetime", ca.default_lifetime),
     NUM("max_lifetime", ca.max_lifetime), NUM("rate", ca.rate),
     LIST("permitted_dns", ca.permitted_dns), CYAML_FIELD_END};
+static const cyaml_schema_field_t crl_fields[] = {
+    NUM("short_limit", crl.short_limit), NUM("shards", crl.shards), NUM("lifetime", crl.lifetime),
+    CYAML_FIELD_END};
 static const cyaml_schema_field_t store_fields[] = {STR("path", store.path), CYAML_FIELD_END};
 static const cyaml_schema_field_t audit_fields[] = {
     STR("access", audit.access), STR("index", audit.index), CYAML_FIELD_END};
 static const cyaml_schema_field_t session_fields[] = {
     NUM("lifetime", session.lifetime), NUM("token_lifetime", session.token_lifetime), CYAML_FIELD_END};
 static const cyaml_schema_field_t run_fields[] = {
-    STR("signer_user", run.signer_user), STR("frontend_user", run.frontend_user),
+    STR("signer_user", run.signer_user), STR("frontend_user", run.frontend_user), STR("notary_user", run.notary_user),
     STR("dir", run.dir), CYAML_FIELD_END};
 static const cyaml_schema_field_t frontend_fields[] = {
     NUM("threads", frontend.threads), NUM("max_connections", frontend.max_connections),
@@ -178,7 +182,7 @@ static const cyaml_schema_field_t root_fields[] = {
     CYAML_FIELD_STRING_PTR("trust_domain", CYAML_FLAG_DEFAULT, struct config_raw, trust_domain, 0,
                            CONFIG_STRING_MAX),
     STR("listen", listen), LIST("names", names), STR("external_url", external_url),
-    MAP("token", token_fields), MAP("log", log_fields), MAP("ca", ca_fields),
+    MAP("token", token_fields), MAP("log", log_fields), MAP("ca", ca_fields), MAP("crl", crl_fields),
     MAP("store", store_fields), MAP("audit", audit_fields),
     MAP("session", session_fields), MAP("run", run_fields),
     MAP("frontend", frontend_fields), MAP("witnesses", witnesses_fields),

@@ -30,6 +30,8 @@ struct config_raw {
     struct {
         char *dir, *origin;
         uint32_t *number;
+        char **archive;
+        unsigned archive_count;
     } log;
     struct {
         char *dir;
@@ -37,6 +39,9 @@ struct config_raw {
         char **permitted_dns;
         unsigned permitted_dns_count;
     } ca;
+    struct {
+        uint32_t *short_limit, *shards, *lifetime;
+    } crl;
     struct {
         char *path;
     } store;
@@ -47,7 +52,7 @@ struct config_raw {
         uint32_t *lifetime, *token_lifetime;
     } session;
     struct {
-        char *signer_user, *frontend_user, *dir;
+        char *signer_user, *frontend_user, *notary_user, *dir;
     } run;
     struct {
         uint32_t *threads, *max_connections, *issue_timeout_ms;
@@ -73,6 +78,7 @@ struct config_raw *config_raw_parse(const char *yaml, size_t len, struct config_
 void config_raw_free(struct config_raw *raw);
 
 #define SIGNER_SOCKET "signer.sock"
+#define NOTARY_SOCKET "notary.sock" /* as long */
 #define ADMIN_SOCKET "admin.sock"
 /* "line N: name: why", ERR_CONFIG. */
 int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,

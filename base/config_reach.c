@@ -1,4 +1,4 @@
-/* Which paths the frontend may read: all below four folders, as the kernel would find them (the
+/* Which paths the frontend may read: all below four folders and the archives, as the kernel would find them (the
  * Landlock rules in cmd/mayflyd_role.c). */
 #include "base/config.h"
 #include <limits.h>
@@ -66,5 +66,8 @@ const char *config_frontend_reads(const struct config *c, const char *path)
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (lies_in(folders[i], path))
             return keys[i];
+    for (size_t i = 0; i < c->log.archive_count; i++)
+        if (lies_in(c->log.archive[i], path))
+            return "log.archive";
     return NULL;
 }

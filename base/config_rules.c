@@ -1,6 +1,7 @@
 /* The rules and defaults of config.h, section by section. */
 #include "base/bytes.h"
 #include "base/config_raw.h"
+#include "base/crl_name.h"
 #include "base/spiffe.h"
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -15,6 +16,8 @@
 #define SOFTHSM_MODULE "/usr/lib/softhsm/libsofthsm2.so"
 #define THREADS_MAX 256
 #define LIFETIME_MIN 10
+#define CRL_LIFETIME_MIN 10
+#define CRL_LIFETIME_MAX 604800
 #define LIFETIME_MAX 3600 /* a mayfly lives a day; its certificates live less */
 
 /* One load: what is filled, from what, and where to complain. */
@@ -266,9 +269,9 @@ static int fill_pin(struct load *l)
     l->c->token.pin_fd = -1;
     if (!!file + !!credential + !!fd > 1)
         return refuse(l, "token.pin", "config-pin", "name one source of the PIN: file, credential or fd");
-    if (fd && (*fd < 3 || *fd > 1023 || (*fd >= 100 && *fd <= 103))) /* those: FD_… in cmd/mayflyd.h */
+    if (fd && (*fd < 3 || *fd > 1023 || (*fd >= 100 && *fd <= 104))) /* those: FD_… in cmd/mayflyd.h */
         return refuse(l, "token.pin.fd", "config-pin",
-                      "must be an inherited descriptor, from 3 to 1023 without 100 to 103, which mayflyd uses");
+                      "must be an inherited descriptor, from 3 to 1023 without 100 to 104, which mayflyd uses");
     if (fd)
         l->c->token.pin_fd = (int)*fd;
     if (file && set_path(l, &l->c->token.pin_file, "token.pin.file", file, NULL) < 0)
@@ -303,6 +306,27 @@ static int fill_token(struct load *l)
     return set_path(l, &c->token.softhsm_conf, "token.softhsm_conf", l->raw->token.softhsm_conf, NULL);
 }
 
+/* Folders that another program fills, so none of them may be the log's own or below it. */
+static int fill_archive(struct load *l)
+{
+    struct config *c = l->c;
+    size_t n = strlen(c->log.dir);
+    if (l->raw->log.archive_count > CONFIG_ARCHIVES_MAX)
+        return refuse(l, "log.archive", "config-log", "at most %d folders", CONFIG_ARCHIVES_MAX);
+    c->log.archive = calloc((size_t)l->raw->log.archive_count + 1, sizeof *c->log.archive);
+    if (!c->log.archive)
+        return no_memory(l);
+    while (c->log.archive_count < l->raw->log.archive_count) {
+        char **dst = &c->log.archive[c->log.archive_count];
+        if (set_path(l, dst, "log.archive", l->raw->log.archive[c->log.archive_count], NULL) < 0)
+            return -1;
+        c->log.archive_count++;
+        if (strncmp(*dst, c->log.dir, n) == 0 && ((*dst)[n] == 0 || (*dst)[n] == '/'))
+            return refuse(l, "log.archive", "config-log", "%.200s is log.dir or below it: name a folder elsewhere", *dst);
+    }
+    return 0;
+}
+
 /* The origin stands alone on a checkpoint's first line and names the log's key in a note: no
  * space, no plus sign (C2SP tlog-checkpoint, signed-note). */
 static int fill_log(struct load *l)
@@ -310,7 +334,7 @@ static int fill_log(struct load *l)
     struct config *c = l->c;
     unsigned number;
     if (set_path(l, &c->log.dir, "log.dir", l->raw->log.dir, "log") < 0 ||
-        set_num(l, &number, "log.number", l->raw->log.number, 1, 1, 65535) < 0)
+        fill_archive(l) < 0 || set_num(l, &number, "log.number", l->raw->log.number, 1, 1, 65535) < 0)
         return -1;
     c->log.number = (uint16_t)number;
     const char *origin = l->raw->log.origin;
@@ -358,6 +382,19 @@ static int fill_ca(struct load *l)
     return fill_permitted_dns(l);
 }
 
+/* A CRL is made again at half of its life, so that it never lapses on somebody's way to it. */
+static int fill_crl(struct load *l)
+{
+    struct config *c = l->c;
+    if (set_num(l, &c->crl.short_limit, "crl.short_limit", l->raw->crl.short_limit, 600, 0, LIFETIME_MAX) < 0 ||
+        set_num(l, &c->crl.lifetime, "crl.lifetime", l->raw->crl.lifetime, 3600, CRL_LIFETIME_MIN, CRL_LIFETIME_MAX) < 0 ||
+        set_num(l, &c->crl.shards, "crl.shards", l->raw->crl.shards, 16, 1, CRL_SHARDS_MAX) < 0)
+        return -1;
+    if (!crl_name_good((struct crl_name){c->crl.shards, 0}))
+        return refuse(l, "crl.shards", "config-range", "%u is no power of two", c->crl.shards);
+    return 0;
+}
+
 static bool is_user_id(const char *digits)
 {
     unsigned long long id = strtoull(digits, NULL, 10);
@@ -388,11 +425,15 @@ static int fill_run(struct load *l)
     struct sockaddr_un a;
     if (set_user(l, &c->signer_user, "run.signer_user", l->raw->run.signer_user) < 0 ||
         set_user(l, &c->frontend_user, "run.frontend_user", l->raw->run.frontend_user) < 0 ||
+        set_user(l, &c->notary_user, "run.notary_user", l->raw->run.notary_user) < 0 ||
         set_path(l, &c->run_dir, "run.dir", l->raw->run.dir, "run") < 0)
         return -1;
     if (c->signer_user[0] && strcmp(c->signer_user, c->frontend_user) == 0)
         return refuse(l, "run.frontend_user", "config-user",
                       "must differ from signer_user: a shared user could read the token's files");
+    if (c->notary_user[0] && (strcmp(c->notary_user, c->signer_user) == 0 || strcmp(c->notary_user, c->frontend_user) == 0))
+        return refuse(l, "run.notary_user", "config-user",
+                      "must differ from signer_user and frontend_user: it speaks with hosts outside, and may do nothing else");
     if (strlen(c->run_dir) + sizeof "/" SIGNER_SOCKET > sizeof a.sun_path)
         return refuse(l, "run.dir", "config-path", "too long for a socket below it (%zu bytes at most)",
                       sizeof a.sun_path - sizeof "/" SIGNER_SOCKET);
@@ -453,7 +494,8 @@ static int set_word(struct load *l, unsigned *dst, const char *name, const char 
 /* The index lies where the frontend may write, so beside the store unless told otherwise. */
 static int fill_audit(struct load *l)
 {
-    static const char *const words[] = {"local", "public", NULL};
+    static const char *const words[] = {
+        [CONFIG_AUDIT_LOCAL] = "local", [CONFIG_AUDIT_MTLS] = "mtls", [CONFIG_AUDIT_PUBLIC] = "public", NULL};
     struct config *c = l->c;
     unsigned access;
     char beside[PATH_MAX];
@@ -461,7 +503,7 @@ static int fill_audit(struct load *l)
     if (set_word(l, &access, "audit.access", l->raw->audit.access, words, 0) < 0 ||
         set_path(l, &c->audit_index, "audit.index", l->raw->audit.index, beside) < 0)
         return -1;
-    c->audit_public = access == 1;
+    c->audit_access = (enum config_audit)access;
     if (strcmp(c->audit_index, c->store_path) == 0)
         return refuse(l, "audit.index", "config-path", "is the registration store; name a file of its own");
     return 0;
@@ -496,7 +538,7 @@ int config_fill(struct config *c, const struct config_raw *raw, struct config_fi
         return -1;
     /* In this order: external_url needs names and listen, log and ca need trust_domain. */
     if (fill_trust_domain(l) < 0 || fill_listen(l) < 0 || fill_names(l) < 0 || fill_external_url(l) < 0 ||
-        fill_token(l) < 0 || fill_log(l) < 0 || fill_ca(l) < 0 || fill_service(l) < 0 || fill_audit(l) < 0 || fill_run(l) < 0 ||
+        fill_token(l) < 0 || fill_log(l) < 0 || fill_ca(l) < 0 || fill_crl(l) < 0 || fill_service(l) < 0 || fill_audit(l) < 0 || fill_run(l) < 0 ||
         config_fill_witnesses(c, raw, file, e) < 0 || check_reach(l) < 0)
         return -1;
     return fill_logging(l);

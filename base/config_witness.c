@@ -9,6 +9,7 @@
 #define TIMEOUT_MS 2000
 #define TIMEOUT_MIN_MS 100
 #define TIMEOUT_MAX_MS 60000
+#define TIMEOUT_QUORUM_MS 5000 /* with the draining, less than a stopping daemon gives its processes */
 
 int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,
                   const char *fmt, va_list args)
@@ -83,12 +84,17 @@ int config_fill_witnesses(struct config *c, const struct config_raw *raw, struct
     unsigned n = raw->witnesses.list_count;
     c->witnesses.quorum = raw->witnesses.quorum ? *raw->witnesses.quorum : 0;
     c->witnesses.timeout_ms = raw->witnesses.timeout_ms ? *raw->witnesses.timeout_ms : TIMEOUT_MS;
-    if (c->witnesses.quorum > 0)
-        return refuse(file, e, "witnesses.quorum", "config-witness",
-                      "not available yet: with 0 the log's head is cosigned beside issuance");
+    if (c->witnesses.quorum > n)
+        return refuse(file, e, "witnesses.quorum", "config-witness", "%u of the %u in witnesses.list can never be",
+                      c->witnesses.quorum, n);
     if (c->witnesses.timeout_ms < TIMEOUT_MIN_MS || c->witnesses.timeout_ms > TIMEOUT_MAX_MS)
         return refuse(file, e, "witnesses.timeout_ms", "config-range", "%u is not between %d and %d",
                       c->witnesses.timeout_ms, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+    if (c->witnesses.quorum > 0 &&
+        (c->witnesses.timeout_ms > TIMEOUT_QUORUM_MS || c->witnesses.timeout_ms >= c->issue_timeout_ms))
+        return refuse(file, e, "witnesses.timeout_ms", "config-range",
+                      "with a quorum every order waits for it: %u is not at most %d and below frontend.issue_timeout_ms (%u)",
+                      c->witnesses.timeout_ms, TIMEOUT_QUORUM_MS, c->issue_timeout_ms);
     if (n > CONFIG_WITNESSES_MAX)
         return refuse(file, e, "witnesses.list", "config-witness", "%u witnesses; at most %d", n,
                       CONFIG_WITNESSES_MAX);

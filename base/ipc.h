@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define IPC_FRAME_MAX 16384
+#define IPC_FRAME_MAX 65536 /* a whole CRL (ca/msg.h) */
 #define IPC_HEADER 10
 #define IPC_VERSION 1
 

@@ -18,6 +18,10 @@
 #define OID_EXT_BASIC "\x55\x1d\x13"
 #define OID_EXT_AKI "\x55\x1d\x23"
 #define OID_EXT_EKU "\x55\x1d\x25"
+#define OID_EXT_CRL_NUMBER "\x55\x1d\x14"
+#define OID_EXT_REASON "\x55\x1d\x15"
+#define OID_EXT_IDP "\x55\x1d\x1c" /* issuingDistributionPoint */
+#define OID_EXT_CDP "\x55\x1d\x1f" /* cRLDistributionPoints */
 #define OID_EXT_NO_REV_AVAIL "\x55\x1d\x38"
 #define OID_EKU_SERVER "\x2b\x06\x01\x05\x05\x07\x03\x01"
 #define OID_EKU_CLIENT "\x2b\x06\x01\x05\x05\x07\x03\x02"

@@ -102,3 +102,13 @@ int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size
     return 0;
 }
 #endif
+
+size_t sandbox_add(struct sandbox_path paths[SANDBOX_PATHS_MAX], char *const *more)
+{
+    size_t n = 0;
+    while (n < SANDBOX_PATHS_MAX && paths[n].path)
+        n++;
+    for (; *more && n < SANDBOX_PATHS_MAX; more++)
+        paths[n++] = (struct sandbox_path){*more, false, true};
+    return n;
+}

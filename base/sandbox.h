@@ -17,6 +17,10 @@ struct sandbox_path {
     bool write;
     bool optional;    /* absent is fine */
 };
+#define SANDBOX_PATHS_MAX 32
+/* Adds folders that may be absent, read-only, behind the paths that are there (as many as fit); how
+ * many there are then. `more` ends in NULL. */
+size_t sandbox_add(struct sandbox_path paths[SANDBOX_PATHS_MAX], char *const *more);
 /* All ids, no supplementary groups but gid. Not root: 0 when these are the ids already. The kernel
  * forgets PR_SET_PDEATHSIG here. */
 int sandbox_drop(uid_t uid, gid_t gid, struct err *e);

@@ -63,11 +63,12 @@ static void test_defaults(void **state)
     assert_int_equal(c->ca.default_lifetime, 300);
     assert_int_equal(c->ca.max_lifetime, 3600);
     assert_int_equal(c->ca.rate, 0);
+    assert_true(c->crl.short_limit == 600 && c->crl.shards == 16 && c->crl.lifetime == 3600);
     assert_int_equal(c->ca.permitted_dns_count, 1);
     assert_string_equal(c->ca.permitted_dns[0], "example.org");
     assert_string_equal(c->store_path, "/srv/mayfly/store/mayfly.db");
     assert_string_equal(c->audit_index, "/srv/mayfly/store/audit.db");
-    assert_false(c->audit_public);
+    assert_int_equal(c->audit_access, CONFIG_AUDIT_LOCAL);
     assert_int_equal(c->session_lifetime, 3600);
     assert_int_equal(c->token_lifetime, 3600);
     assert_string_equal(c->signer_user, "");
@@ -102,10 +103,11 @@ static void test_everything(void **state)
         "  threads: 7\n"
         "log: {dir: /var/log1, origin: log.example.org/x, number: 65535}\n"
         "ca: {dir: pub, default_lifetime: 60, max_lifetime: 120, permitted_dns: [a.org, b.org], rate: 50}\n"
+        "crl: {short_limit: 0, shards: 1024, lifetime: 86400}\n"
         "store: {path: db/s.db}\n"
         "audit: {access: public, index: /var/cache/audit.db}\n"
         "session: {lifetime: 600, token_lifetime: 60}\n"
-        "run: {signer_user: \"101:102\", frontend_user: mayfly-web, dir: /run/mayfly}\n"
+        "run: {signer_user: \"101:102\", frontend_user: mayfly-web, notary_user: \"103:104\", dir: /run/mayfly}\n"
         "frontend: {threads: 3, max_connections: 10, issue_timeout_ms: 250}\n"
         "logging: {level: debug, format: json}\n");
     assert_string_equal(c->trust_domain, "td_1.example.org");
@@ -123,10 +125,12 @@ static void test_everything(void **state)
     assert_int_equal(c->ca.permitted_dns_count, 2);
     assert_string_equal(c->ca.permitted_dns[1], "b.org");
     assert_int_equal(c->ca.rate, 50);
+    assert_true(c->crl.short_limit == 0 && c->crl.shards == 1024 && c->crl.lifetime == 86400);
     assert_string_equal(c->signer_user, "101:102");
     assert_string_equal(c->frontend_user, "mayfly-web");
+    assert_string_equal(c->notary_user, "103:104");
     assert_string_equal(c->run_dir, "/run/mayfly");
-    assert_true(c->audit_public);
+    assert_int_equal(c->audit_access, CONFIG_AUDIT_PUBLIC);
     assert_string_equal(c->audit_index, "/var/cache/audit.db");
     assert_int_equal(c->frontend_threads, 3);
     assert_int_equal(c->log_level, LOG_DEBUG);
@@ -139,6 +143,9 @@ static void test_everything(void **state)
     assert_int_equal(c->ca.default_lifetime, 60);
     assert_int_equal(c->ca.permitted_dns_count, 0); /* no DNS name */
     assert_string_equal(c->token.pin_credential, "pin");
+    config_free(c);
+    c = parse(TD "audit: {access: mtls}\n");
+    assert_int_equal(c->audit_access, CONFIG_AUDIT_MTLS);
     config_free(c);
     c = parse(TD "store: {path: db/s.db}\n");
     assert_string_equal(c->audit_index, "/srv/mayfly/db/audit.db");
@@ -214,7 +221,7 @@ static void test_rules(void **state)
         {"token: {pin: {file: a, fd: 3}}", "config-pin"},
         {"token: {pin: {fd: 2}}", "config-pin"},
         {"token: {pin: {fd: 100}}", "config-pin"},
-        {"token: {pin: {fd: 103}}", "config-pin"},
+        {"token: {pin: {fd: 103}}", "config-pin"}, {"token: {pin: {fd: 104}}", "config-pin"},
         {"token: {pin: {credential: ../x}}", "config-pin"},
         {"token: {pin: {file: \"\"}}", "config-path"},
         {"token: {threads: 64}", "config-range"}, /* hsm/ has 64 sessions, one for the head */
@@ -225,8 +232,20 @@ static void test_rules(void **state)
         {"log: {origin: \"a b\"}", "config-log"},
         {"log: {origin: \"a+b\"}", "config-log"},
         {"log: {origin: \"\"}", "config-log"},
+        {"log: {archive: [log]}", "config-log"},
+        {"log: {dir: /x/log, archive: [/y, /x/log/old]}", "config-log"},
+        {"log: {archive: [\"\"]}", "config-path"},
+        {"log: {archive: old}", "config-schema"},
+        {"log: {archive: [a, b, c, d, e, f, g, h, i]}", "config-log"},
         {"ca: {max_lifetime: 3601}", "config-range"},
         {"ca: {default_lifetime: 0}", "config-range"},
+        {"crl: {shards: 0}", "config-range"},
+        {"crl: {shards: 12}", "config-range"},
+        {"crl: {shards: 2048}", "config-range"},
+        {"crl: {lifetime: 9}", "config-range"},
+        {"crl: {lifetime: 604801}", "config-range"},
+        {"crl: {short_limit: 3601}", "config-range"},
+        {"crl: {shard: 1}", "config-schema"},
         {"audit: {access: everybody}", "config-word"},
         {"audit: {index: \"\"}", "config-path"},
         {"audit: {index: store/mayfly.db}", "config-path"},
@@ -238,6 +257,8 @@ static void test_rules(void **state)
         {"run: {signer_user: \"12:\"}", "config-user"},
         {"run: {signer_user: \"-x\"}", "config-user"},
         {"run: {signer_user: x, frontend_user: x}", "config-user"},
+        {"run: {signer_user: x, frontend_user: y, notary_user: x}", "config-user"},
+        {"run: {signer_user: x, frontend_user: y, notary_user: y}", "config-user"},
         {"run: {signer_user: \"0:1\"}", "config-user"},
         {"run: {frontend_user: \"1:0\"}", "config-user"},
         {"run: {signer_user: \"4294967295:1\"}", "config-user"},
@@ -305,6 +326,7 @@ static void test_reach(void **state)
         {"run: {dir: run/../../mayfly/./token}\ntoken: {softhsm_conf: token/softhsm2.conf}", 2},
         {"log: {dir: /}\ntoken: {pin: {file: secret/pin}}", 2},
         {"log: {dir: /etc}\ntoken: {softhsm_conf: /etc/softhsm2.conf}", 2},
+        {"log: {archive: [/mnt/a, secret]}\ntoken: {pin: {file: secret/pin}}", 2},
         {"token: {pin: {file: log/pin}}", 0},
         {"token: {pin: {file: store/secret/pin}}", 0},
     };
@@ -348,7 +370,15 @@ static void test_witnesses(void **state)
     assert_string_equal(c->witnesses.list[1].url, "https://x");
     config_free(c);
     config_free(parse(TD "witnesses: {list: []}\n"));
+    c = parse(TD "frontend: {issue_timeout_ms: 5001}\nwitnesses: {quorum: 2, timeout_ms: 5000, list: [" ONE
+                 ", {url: https://x, vkey: b}]}\n");
+    assert_int_equal(c->witnesses.quorum, 2);
+    config_free(c);
     refused(TD "witnesses: {quorum: 1}\n", "config-witness", 2);
+    refused(TD "witnesses: {quorum: 2, list: [" ONE "]}\n", "config-witness", 2);
+    refused(TD "witnesses: {quorum: 1, timeout_ms: 5001, list: [" ONE "]}\n", "config-range", 2);
+    refused(TD "frontend: {issue_timeout_ms: 2000}\nwitnesses:\n  quorum: 1\n  timeout_ms: 2000\n  list: [" ONE "]\n",
+            "config-range", 5);
     refused(TD "witnesses: {timeout_ms: 99}\n", "config-range", 2);
     refused(TD "witnesses: {timeout_ms: 60001}\n", "config-range", 2);
     refused(LIST("{url: ftp://x, vkey: a}"), "config-url", 3);
