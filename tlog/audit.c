@@ -33,6 +33,7 @@ struct note { /* of one entry, for entries_take */
     uint64_t key[2]; /* of the registration entry */
     uint64_t revision;
     int64_t time, not_after; /* time: not_before of a certificate */
+    int64_t ahead;           /* of a record that the clock was set back: from when; else 0 */
 };
 
 /* --- revisions ------------------------------------------------------------------------------------ */
@@ -74,6 +75,20 @@ static struct slot *table_find(struct table *t, const uint64_t key[2], struct er
     return slot_of(t, key);
 }
 
+/* Decimal digits, as the signer writes a time; 0: none. */
+static int64_t time_read(struct bytes text)
+{
+    int64_t t = 0;
+    if (text.len == 0 || text.len > 18)
+        return 0;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9')
+            return 0;
+        t = 10 * t + (text.p[i] - '0');
+    }
+    return t;
+}
+
 /* --- an entry alone ------------------------------------------------------------------------------- */
 
 static uint8_t kind_of(const struct tlog_entry_parts *p)
@@ -100,12 +115,15 @@ static void note_take(struct note *n, const struct tlog_entry_parts *p)
 {
     n->kind = kind_of(p);
     n->registered = false;
+    n->ahead = 0;
     if (n->kind == TLOG_AUDIT_CERT) {
         n->time = p->cert.not_before;
         n->not_after = p->cert.not_after;
         n->registered = p->x.entry_id.len > 0;
     } else if (tlog_record_is(p->t.type)) {
         n->time = p->record.time;
+        if (n->kind == TLOG_AUDIT_AUTHORITY && p->record.code == TLOG_CLOCK_BACK)
+            n->ahead = time_read(p->record.value);
     }
     if (n->registered) {
         uint8_t hash[TLOG_HASH];
@@ -211,14 +229,26 @@ static void time_found(struct audit *a, uint64_t index, int64_t time)
     found(a, index, &why);
 }
 
-/* After a finding the time goes on from there: one step back is one finding. */
-static void time_judge(struct audit *a, uint64_t index, int64_t time)
+/* A record that explains the step explains no larger one. */
+static bool time_accepted(struct audit *a, uint64_t index, int64_t ahead)
 {
     struct tlog_audit_report *r = a->r;
-    bool back = a->timed && time < a->latest - TLOG_AUDIT_SLACK;
-    if (back)
+    if (ahead == 0 || ahead + TLOG_AUDIT_SLACK < a->latest)
+        return false;
+    if (r->clocks < TLOG_AUDIT_LISTED)
+        r->clock[r->clocks] = index;
+    r->clocks++;
+    return true;
+}
+
+/* After a finding the time goes on from there: one step back is one finding. */
+static void time_judge(struct audit *a, uint64_t index, int64_t time, int64_t ahead)
+{
+    struct tlog_audit_report *r = a->r;
+    bool back = a->latest > 0 && time < a->latest - TLOG_AUDIT_SLACK;
+    if (back && !time_accepted(a, index, ahead))
         time_found(a, index, time);
-    if (!a->timed || back || time > a->latest)
+    if (a->latest == 0 || back || time > a->latest)
         a->latest = time;
     if (!a->timed || time < r->first_time)
         r->first_time = time;
@@ -248,8 +278,20 @@ static int entry_judge(struct audit *a, uint64_t index, const struct note *n, st
             return -1;
         break;
     }
-    time_judge(a, index, n->time);
+    time_judge(a, index, n->time, n->ahead);
     return 0;
+}
+
+/* Of the bundle in which the kept head ends: judged before, but its time is what the next one is
+ * compared with. */
+static void known_take(struct audit *a, const struct note *n)
+{
+    bool timed = n->kind == TLOG_AUDIT_CERT || n->kind == TLOG_AUDIT_REVOCATION || n->kind == TLOG_AUDIT_REFUSAL ||
+                 n->kind == TLOG_AUDIT_CHANGE || n->kind == TLOG_AUDIT_AUTHORITY;
+    if (!timed || a->o->latest > 0)
+        return;
+    if (a->latest == 0 || n->time > a->latest || n->time < a->latest - TLOG_AUDIT_SLACK)
+        a->latest = n->time;
 }
 
 static int entries_take(void *arg, const void *notes, uint64_t first, const struct bytes *entries,
@@ -257,9 +299,15 @@ static int entries_take(void *arg, const void *notes, uint64_t first, const stru
 {
     struct audit *a = arg;
     const struct note *note = notes;
-    for (unsigned i = 0; i < n; i++)
-        if (first + i >= a->r->from.size && entry_judge(a, first + i, &note[i], entries[i], e) < 0)
+    for (unsigned i = 0; i < n; i++) {
+        if (first + i < a->r->from.size) {
+            known_take(a, &note[i]);
+            continue;
+        }
+        if (entry_judge(a, first + i, &note[i], entries[i], e) < 0 ||
+            (a->o->entry && a->o->entry(a->o->arg, first + i, entries[i], e) < 0))
             return -1;
+    }
     return 0;
 }
 
@@ -272,12 +320,13 @@ static void progress(void *arg, uint64_t done, uint64_t total)
         a->o->progress(a->o->arg, done, total);
 }
 
-static int heads_read(const struct tlog_audit_options *o, struct tlog_audit_report *r,
+static int heads_read(const char *dir, const struct tlog_audit_options *o, struct tlog_audit_report *r,
                       struct err *e)
 {
     struct buf note;
     buf_init(&note, TLOG_NOTE_MAX);
-    int ret = tlog_published_read(o->dir, o->vkey, &note, &r->checkpoint, e);
+    int ret = o->head.len > 0 ? tlog_checkpoint_open(&r->checkpoint, o->head.p, o->head.len, o->vkey, e)
+                              : tlog_published_read(dir, o->vkey, &note, &r->checkpoint, e);
     buf_free(&note);
     if (ret < 0 || o->from.len == 0)
         return ret;
@@ -294,11 +343,12 @@ static int heads_read(const struct tlog_audit_options *o, struct tlog_audit_repo
 
 int tlog_audit(const struct tlog_audit_options *o, struct tlog_audit_report *r, struct err *e)
 {
-    struct audit a = {.o = o, .r = r};
+    const struct tlog_place folder = {.dir = o->dir}, *at = o->at ? o->at : &folder;
+    struct audit a = {.o = o, .r = r, .latest = o->latest};
     memset(r, 0, sizeof *r);
-    if (heads_read(o, r, e) < 0)
+    if (heads_read(at->dir, o, r, e) < 0)
         return -1;
-    const struct tlog_walk_options walk = {.dir = o->dir,
+    const struct tlog_walk_options walk = {.at = at,
                                            .size = r->checkpoint.size,
                                            .edge_too = true,
                                            .progress = progress,
@@ -311,6 +361,7 @@ int tlog_audit(const struct tlog_audit_options *o, struct tlog_audit_report *r, 
     int ret = tlog_walk_signed(&walk, &r->checkpoint, e);
     r->checked = r->checkpoint.size - r->from.size;
     r->registrations = a.revisions.used;
+    r->latest = a.latest;
     free(a.revisions.slots);
     return ret;
 }

@@ -17,14 +17,16 @@
  *                   TLOG_AUDIT_SLACK after the log had one under a newer revision: somebody was
  *                   served by a rule that had been replaced
  *   entry-time      an entry's time lies more than TLOG_AUDIT_SLACK before that of an earlier
- *                   entry: the signer's clock was set back, or a certificate was backdated
+ *                   entry: the signer's clock was set back, or a certificate was backdated. Where a
+ *                   record of the authority says that the clock had run ahead and its operator
+ *                   accepted the present one, the step is no finding, but counted (clocks)
  * The slack is there because of the backdate (a record's time is the signer's clock, a
  * certificate's not_before is TLOG_AUDIT_BACKDATE before it) and because of orders that were
  * decided just before an update and logged just after.
  *
  * Certificates of the authority (CA) are not judged by lifetime and time, but listed: who reads the
- * report must know each. With a kept head, revisions and times are compared among the new entries
- * only.
+ * report must know each. With a kept head, revisions are compared among the new entries only; times
+ * also with `latest`, as an audit before reported it, and with known entries that are read anyway.
  *
  * Not done here: serials. An entry has none; serial = (log number << 48) | index is checked where a
  * certificate is (tlog/proof.h). Nor whether a record is true.
@@ -33,6 +35,7 @@
 #ifndef TLOG_AUDIT_H
 #define TLOG_AUDIT_H
 #include "tlog/checkpoint.h"
+#include "tlog/place.h"
 
 /* ca/profile.h's PROFILE_BACKDATE, written down again on purpose: who audits does not ask the
  * signer's code what is right. */
@@ -43,13 +46,19 @@
 
 struct tlog_audit_options {
     const char *dir;
+    const struct tlog_place *at; /* instead of dir, where the log is in more than its folder */
     const struct tlog_vkey *vkey;
+    struct bytes head;     /* signed note to audit under; empty: the published checkpoint */
     struct bytes from;     /* signed note that the auditor kept; empty: the whole log */
+    int64_t latest;        /* with `from`: of the audit before; 0: not known */
     unsigned max_lifetime; /* of a certificate, seconds without the backdate; 0: not judged */
     unsigned threads;      /* 0: the calling one alone */
     /* Each finding, index ascending; why->rule is one of the above. Both on any thread, one call at
      * a time; may be NULL. */
     void (*finding)(void *arg, uint64_t index, const struct err *why);
+    /* Each new entry, after what was found in it. That it stands under the signed head is known only
+     * when tlog_audit has returned 0. May be NULL. */
+    int (*entry)(void *arg, uint64_t index, struct bytes entry, struct err *e);
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *arg;
 };
@@ -73,7 +82,10 @@ struct tlog_audit_report {
     uint64_t registrations; /* registration entries that certificates name */
     uint64_t findings;
     int64_t first_time, last_time; /* of certificates and records; 0: there are none */
+    int64_t latest; /* the time that the next entry is compared with; 0: there was none */
     uint64_t ca[TLOG_AUDIT_LISTED]; /* indexes of the first CA certificates */
+    uint64_t clocks;                        /* accepted steps back of the signer's clock, */
+    uint64_t clock[TLOG_AUDIT_LISTED];      /* and the first records that say so */
 };
 /* 0: all was read and agrees with the signed head; what the entries say is in r->findings. */
 int tlog_audit(const struct tlog_audit_options *o, struct tlog_audit_report *r, struct err *e);

@@ -97,14 +97,14 @@ void tlog_edge_frontier(const struct tlog_edge *g, struct merkle_frontier *f)
 
 /* Only full tiles are read: they are durable before the journal lets go of their entries, partial
  * ones need not be. Each node of level l is the root of a full tile of level l - 1. */
-int tlog_edge_load(struct tlog_edge *g, const char *dir, uint64_t size, struct err *e)
+int tlog_edge_load(struct tlog_edge *g, const struct tlog_place *at, uint64_t size, struct err *e)
 {
     struct tlog_hash tile[TLOG_TILE];
     memset(g, 0, sizeof *g);
     for (unsigned l = 1; l < TLOG_TILE_LEVELS; l++) {
         uint64_t base = tlog_edge_index(size, l) << 8;
         for (unsigned i = 0; i < tlog_edge_width(size, l); i++) {
-            if (tlog_tile_read(tile, dir, l - 1, base + i, TLOG_TILE, e) < 0)
+            if (tlog_tile_read(tile, at, l - 1, base + i, TLOG_TILE, e) < 0)
                 return -1;
             tlog_tile_root(tile, TLOG_TILE, &g->tile[l][i]);
         }

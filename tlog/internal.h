@@ -7,6 +7,7 @@
 #ifndef TLOG_INTERNAL_H
 #define TLOG_INTERNAL_H
 #include "tlog/log.h"
+#include "tlog/place.h"
 #include "tlog/proof.h"
 #include "tlog/record.h"
 #include <limits.h>
@@ -48,18 +49,22 @@ void tlog_fold(struct tlog_hash *nodes, size_t n, struct tlog_hash *root);
 void tlog_tile_root(const struct tlog_hash *tile, size_t width, struct tlog_hash *root);
 void tlog_edge_root(const struct tlog_edge *g, struct tlog_hash *root);
 void tlog_edge_frontier(const struct tlog_edge *g, struct merkle_frontier *f);
-/* The edge at `size` (a multiple of 256) from the full tiles below dir. */
-int tlog_edge_load(struct tlog_edge *g, const char *dir, uint64_t size, struct err *e);
+/* The edge at `size` (a multiple of 256) from the full tiles there. */
+int tlog_edge_load(struct tlog_edge *g, const struct tlog_place *at, uint64_t size, struct err *e);
 
 /* tile.c: paths and files. level TLOG_ENTRIES or 0..7; width 256: the full tile. */
 int tlog_tile_path(char dst[TLOG_PATH_CAP], const char *dir, int level, uint64_t n, unsigned width,
                    struct err *e);
-/* Reads the tile of that width, or the first `width` of a wider one that has replaced it. */
-int tlog_tile_read(struct tlog_hash *tile, const char *dir, unsigned level, uint64_t n,
+/* Reads the tile of that width, or the first `width` of a wider one that has replaced it. Rules
+ * "log-missing", "log-bitflip"; "log-archive" (ERR_UNAVAILABLE) when it may have been moved to an archive
+ * that is not there. */
+int tlog_tile_read(struct tlog_hash *tile, const struct tlog_place *at, unsigned level, uint64_t n,
                    unsigned width, struct err *e);
 /* Entry bundle: the first `width` entries as views into b. Nothing may be left over. */
-int tlog_bundle_read(struct buf *b, struct bytes *entries, const char *dir, uint64_t n,
+int tlog_bundle_read(struct buf *b, struct bytes *entries, const struct tlog_place *at, uint64_t n,
                      unsigned width, struct err *e);
+/* The same from memory. *why: what is wrong with it. */
+int tlog_bundle_parse(struct bytes p, struct bytes *entries, unsigned width, const char **why);
 int tlog_tile_write(const char *dir, int level, uint64_t n, unsigned width, const void *p,
                     size_t len, struct err *e);
 /* Removes partial tiles of (level, n) but those of width keep1 and keep2; best effort. */
@@ -96,6 +101,8 @@ enum tlog_tail { TLOG_TAIL_CLEAN, TLOG_TAIL_TORN, TLOG_TAIL_SHORT };
  * header is bad or cb fails. */
 int tlog_segment_parse(const uint8_t *p, size_t len, uint64_t first, tlog_record_cb *cb, void *arg,
                        uint64_t *next, size_t *pos, enum tlog_tail *tail, struct err *e);
+/* A segment's file name: its first index. */
+bool tlog_segment_name(const char *s, uint64_t *first);
 void tlog_journal_init(struct tlog_journal *j);
 int tlog_journal_create(struct tlog_journal *j, const char *log_dir, struct err *e);
 /* Lists the segments; reads nothing yet. */
@@ -144,7 +151,7 @@ void tlog_head_close(struct tlog_head *h);
  * ones below. Threads read and hash bundles, each its own; what must see entries in order follows,
  * one bundle after the other. */
 struct tlog_walk_options {
-    const char *dir;
+    const struct tlog_place *at;
     uint64_t size;
     bool edge_too; /* also the partial tiles above level 0 */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
@@ -187,7 +194,7 @@ int tlog_note_sign(const struct tlog_options *o, const struct tlog_checkpoint *c
 /* Names the folder's full disk ("log-disk") apart from other write errors ("log-io"). */
 int tlog_io_err(struct err *e, const char *what, const char *path);
 
-/* publish.c */
+/* publish.c and publish_files.c */
 struct tlog_publisher;
 struct tlog_publisher *tlog_publisher_new(const struct tlog_options *o, struct err *e);
 void tlog_publisher_free(struct tlog_publisher *p); /* after stop */
@@ -211,6 +218,7 @@ int tlog_publisher_hand(struct tlog_publisher *p, const struct bytes *entries,
 bool tlog_publisher_may_roll(struct tlog_publisher *p);
 int tlog_publisher_segment(struct tlog_publisher *p, uint64_t first, struct err *e);
 uint64_t tlog_publisher_size(struct tlog_publisher *p);
+void tlog_publisher_now(struct tlog_publisher *p); /* what is handed over already; does not wait */
 /* A verified cosignature of what is published now; else rule "cosign-stale". */
 int tlog_publisher_cosign(struct tlog_publisher *p, const struct tlog_checkpoint *c,
                           const struct tlog_vkey *witness, const struct tlog_cosignature *s,

@@ -150,7 +150,7 @@ int tlog_journal_note(struct tlog_journal *j, uint64_t first, struct err *e)
     return 0;
 }
 
-static bool segment_name(const char *s, uint64_t *first)
+bool tlog_segment_name(const char *s, uint64_t *first)
 {
     *first = 0;
     if (strlen(s) != NAME_DIGITS)
@@ -186,7 +186,7 @@ int tlog_journal_list(struct tlog_journal *j, const char *log_dir, struct err *e
         uint64_t first;
         if (strcmp(f->d_name, "new") == 0) /* a segment whose making a crash cut short */
             unlinkat(dirfd(d), f->d_name, 0);
-        else if (segment_name(f->d_name, &first))
+        else if (tlog_segment_name(f->d_name, &first))
             ret = tlog_journal_note(j, first, e);
     }
     closedir(d);

@@ -267,6 +267,16 @@ void tlog_batch_proof(const struct tlog *t, size_t k, struct bytes extra, struct
     tlog_proof_write(out, extra, t->batch_first + k, path, n, t->note.p, t->note.len);
 }
 
+void tlog_batch_cosigned(struct tlog *t, const struct tlog_vkey *witness, const struct tlog_cosignature *s)
+{
+    tlog_cosign_line(witness, s, &t->note);
+}
+
+void tlog_publish_now(struct tlog *t)
+{
+    tlog_publisher_now(t->publisher);
+}
+
 int tlog_cosign(struct tlog *t, const struct tlog_checkpoint *c, const struct tlog_vkey *witness,
                 const struct tlog_cosignature *s, struct err *e)
 {

@@ -25,11 +25,13 @@ typedef int tlog_sign_cb(void *arg, const uint8_t *msg, size_t len, uint8_t sig[
 
 struct tlog_options {
     const char *dir;
+    char *const *archive; /* where old full tiles may be (tlog/place.h), NULL at the end; or NULL */
     const struct tlog_vkey *vkey; /* not owned; outlives the log */
     tlog_sign_cb *sign;
     void *sign_arg;
     bool full_check;              /* read back every tile and entry bundle, not only the right edge */
     unsigned publish_ms;          /* at most this long behind the head; 0: 1000 */
+    int published_fd;             /* an eventfd that is written to when another head is published; 0: none */
     void (*progress)(void *arg, uint64_t done, uint64_t total); /* of the full check; may be NULL */
     void *progress_arg;
 };
@@ -54,6 +56,11 @@ int tlog_append(struct tlog *t, const struct bytes *entries, size_t n, uint64_t 
 /* tlog-proof text for entry k of the newest batch, under the newest head. Valid until the next
  * tlog_append; same thread. extra = that entry's extension list. */
 void tlog_batch_proof(const struct tlog *t, size_t k, struct bytes extra, struct buf *out);
+/* Adds a cosignature to the head that these proofs carry. Same thread; the caller has verified it. */
+void tlog_batch_cosigned(struct tlog *t, const struct tlog_vkey *witness, const struct tlog_cosignature *s);
+/* Has the newest head published at once and not when the interval is over. Returns before it is.
+ * Thread safe. */
+void tlog_publish_now(struct tlog *t);
 
 /* Has the published checkpoint published again with this cosignature besides, in place of an earlier
  * one by the same witness. c: what was cosigned (its origin is not looked at). A later checkpoint

@@ -1,21 +1,7 @@
-/* The publisher: files for the world, behind the head by at most the publishing interval.
- *
- * The appending thread hands over whole durable batches through `pending`; the publisher swaps that
- * buffer for its own empty one, so the lock is held for a copy, never for a write. It writes full
- * tiles as they fill, and once per interval the partial ones and then the checkpoint, which
- * therefore never speaks of a tile that is not there. Tiles are not fsynced one by one: the
- * journal keeps their entries until tlog_tile_sync has made them durable, and start-up writes the
- * journal's part again.
- * A cosignature of the published checkpoint is added to it by writing that file anew: here too, so
- * that the appending thread never waits for it. The next checkpoint starts without.
- * When writing fails (disk full) it tries again each interval. `pending` is bounded: past its limit
- * an append waits, and in the end fails. What cannot be tried again ends the thread, and the next
- * append fails at once: start-up recovers.
- */
+/* The publisher's thread, and what is handed to it. See publish.h. */
 #include "base/clock.h"
-#include "base/fileio.h"
 #include "base/log.h"
-#include "tlog/internal.h"
+#include "tlog/publish.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,44 +12,6 @@
 #define PENDING_BYTES ((size_t)8 << 20) /* an append waits above this */
 #define PENDING_MAX (PENDING_BYTES + TLOG_BATCH_MAX * (TLOG_ENTRY_MAX + 64))
 #define WAIT_MS 10000 /* how long it waits */
-
-struct cosigned {
-    const struct tlog_vkey *witness; /* not owned */
-    struct tlog_cosignature s;
-};
-struct cosigned_list {
-    size_t n;
-    struct cosigned by[TLOG_COSIGNERS];
-};
-
-struct tlog_publisher {
-    char dir[TLOG_DIR_MAX];
-    unsigned interval_ms;
-    pthread_t thread;
-    bool running;
-
-    pthread_mutex_t lock; /* guards from here … */
-    pthread_cond_t work, room;
-    struct buf pending; /* u32 length ‖ leaf hash ‖ entry, whole batches */
-    struct buf pending_note;
-    uint64_t pending_size; /* tree size of pending_note */
-    uint64_t published;
-    struct tlog_checkpoint head; /* the published one */
-    struct cosigned_list handed; /* cosignatures of it that are still to be added */
-    bool idle, stop, dead; /* dead: the thread ended by itself, for `failure` */
-    struct err failure;           /* of the last try; code 0: none */
-    struct tlog_journal *journal; /* not owned; its segment list … to here */
-
-    struct tlog_edge edge; /* the rest is the publisher's own */
-    struct buf taken, note, bundle;
-    struct buf shown;              /* the published note, and */
-    struct cosigned_list cosigned; /* what was added to it */
-    bool cosigned_anew;            /* since it was written */
-    uint64_t last_size, synced; /* size last published; leaves whose full tiles are durable */
-    int64_t due;
-    bool sync_failed; /* an fsync failed: what it lost is unknown, so the journal stays */
-    bool trim_failed; /* a segment could not be removed; said once */
-};
 
 static void cond_init_mono(pthread_cond_t *c)
 {
@@ -83,6 +31,7 @@ struct tlog_publisher *tlog_publisher_new(const struct tlog_options *o, struct e
     }
     snprintf(p->dir, sizeof p->dir, "%s", o->dir);
     p->interval_ms = o->publish_ms ? o->publish_ms : 1000;
+    p->published_fd = o->published_fd;
     pthread_mutex_init(&p->lock, NULL);
     cond_init_mono(&p->work);
     cond_init_mono(&p->room);
@@ -116,8 +65,7 @@ struct tlog_edge *tlog_publisher_edge(struct tlog_publisher *p)
     return &p->edge;
 }
 
-/* False when it is time to stop. Called with the lock held. */
-static bool wait_until(struct tlog_publisher *p, pthread_cond_t *c, int64_t mono_ms)
+bool tlog_publisher_wait(struct tlog_publisher *p, pthread_cond_t *c, int64_t mono_ms)
 {
     struct timespec t = {.tv_sec = mono_ms / 1000, .tv_nsec = mono_ms % 1000 * 1000000};
     if (!p->stop)
@@ -125,152 +73,14 @@ static bool wait_until(struct tlog_publisher *p, pthread_cond_t *c, int64_t mono
     return !p->stop;
 }
 
-/* Says it once per trouble, not once per try. */
-static void failure_note(struct tlog_publisher *p, const struct err *e)
+void tlog_publisher_failed(struct tlog_publisher *p, const struct err *e)
 {
     if (p->failure.code == ERR_NONE)
         log_err(LOG_WARN, "publishing the log is delayed", e);
     p->failure = *e;
 }
 
-static void failure_clear(struct tlog_publisher *p)
-{
-    if (p->failure.code != ERR_NONE)
-        log_info("publishing the log goes on", NULL);
-    err_clear(&p->failure);
-}
-
-static int tile_try(struct tlog_publisher *p, unsigned level, uint64_t n,
-                    const struct tlog_hash *tile, struct err *e)
-{
-    if (level == 0 &&
-        tlog_tile_write(p->dir, TLOG_ENTRIES, n, TLOG_TILE, p->bundle.p, p->bundle.len, e) < 0)
-        return -1;
-    return tlog_tile_write(p->dir, (int)level, n, TLOG_TILE, tile, TLOG_TILE * TLOG_HASH, e);
-}
-
-/* A full tile must be on disk before the edge moves past it, so here the thread insists. */
-static int tile_full(void *arg, unsigned level, uint64_t n, const struct tlog_hash *tile,
-                     struct err *e)
-{
-    struct tlog_publisher *p = arg;
-    bool go_on = true;
-    while (tile_try(p, level, n, tile, e) < 0) {
-        if (!p->running)
-            return -1;
-        pthread_mutex_lock(&p->lock);
-        failure_note(p, e);
-        int64_t until = clock_mono_ms() + p->interval_ms;
-        while (go_on && clock_mono_ms() < until)
-            go_on = wait_until(p, &p->work, until);
-        pthread_mutex_unlock(&p->lock);
-        if (!go_on)
-            return -1;
-    }
-    if (level == 0)
-        buf_reset(&p->bundle);
-    return 0;
-}
-
-int tlog_publisher_feed(struct tlog_publisher *p, const struct tlog_record *r, struct err *e)
-{
-    buf_vec16(&p->bundle, r->entry.p, r->entry.len);
-    if (p->bundle.failed)
-        return err_set(e, ERR_INTERNAL, "log-memory", "out of memory for an entry bundle");
-    return tlog_edge_push(&p->edge, &r->leaf, tile_full, p, e);
-}
-
-static int checkpoint_write(const struct tlog_publisher *p, const struct buf *note, struct err *e)
-{
-    char path[TLOG_PATH_CAP];
-    if (snprintf(path, sizeof path, "%s/checkpoint", p->dir) >= TLOG_PATH_CAP)
-        return err_set(e, ERR_CONFIG, "log-path", "the log folder's path is too long");
-    if (file_write_atomic(path, note->p, note->len, 0644, true, e) < 0)
-        return tlog_io_err(e, "cannot write", path);
-    return 0;
-}
-
-/* Partial tiles of the edge's size, then the checkpoint that needs them. */
-static int edge_write(struct tlog_publisher *p, struct err *e)
-{
-    const struct tlog_edge *g = &p->edge;
-    unsigned w = tlog_edge_width(g->size, 0);
-    if (w > 0 && tlog_tile_write(p->dir, TLOG_ENTRIES, tlog_edge_index(g->size, 0), w, p->bundle.p,
-                                 p->bundle.len, e) < 0)
-        return -1;
-    for (unsigned l = 0; l < TLOG_TILE_LEVELS; l++) {
-        w = tlog_edge_width(g->size, l);
-        if (w > 0 && tlog_tile_write(p->dir, (int)l, tlog_edge_index(g->size, l), w, g->tile[l],
-                                     w * sizeof g->tile[l][0], e) < 0)
-            return -1;
-    }
-    return checkpoint_write(p, &p->note, e);
-}
-
-static void edge_sweep(struct tlog_publisher *p, uint64_t from)
-{
-    for (int level = TLOG_ENTRIES; level < TLOG_TILE_LEVELS; level++) {
-        unsigned l = level == TLOG_ENTRIES ? 0 : (unsigned)level;
-        tlog_tile_sweep(p->dir, level, tlog_edge_index(from, l), tlog_edge_index(p->edge.size, l));
-    }
-}
-
-/* Partial tiles go when the full one is there. Of those still growing the one before stays too,
- * for readers who have just read the checkpoint before. */
-static void edge_prune(struct tlog_publisher *p, uint64_t from)
-{
-    uint64_t size = p->edge.size;
-    for (int level = TLOG_ENTRIES; level < TLOG_TILE_LEVELS; level++) {
-        unsigned l = level == TLOG_ENTRIES ? 0 : (unsigned)level;
-        uint64_t n = tlog_edge_index(from, l), last = tlog_edge_index(size, l);
-        unsigned before = n == last ? tlog_edge_width(p->last_size, l) : 0;
-        for (; n < last; n++)
-            tlog_tile_prune(p->dir, level, n, 0, 0);
-        if (tlog_edge_width(size, l) > 0)
-            tlog_tile_prune(p->dir, level, last, tlog_edge_width(size, l), before);
-    }
-}
-
-/* Lets go of journal segments that full, durable tiles cover, oldest first: one that stays keeps
- * those after it, since a journal with a gap is refused at the next start. The list is shared, so it
- * is looked at under the lock; files are synced and removed outside it. */
-static void journal_trim(struct tlog_publisher *p)
-{
-    uint64_t covered = p->edge.size & ~(uint64_t)(TLOG_TILE - 1);
-    struct err e;
-    for (;;) {
-        uint64_t first = 0;
-        bool some = false;
-        pthread_mutex_lock(&p->lock);
-        struct tlog_journal *j = p->journal;
-        if (j && !p->sync_failed && j->segments > 1 && j->first[1] <= covered) {
-            first = j->first[0];
-            some = true;
-        }
-        pthread_mutex_unlock(&p->lock);
-        if (!some)
-            return;
-        if (p->synced < covered && tlog_tile_sync(p->dir, p->synced, covered, &e) < 0) {
-            log_err(LOG_ERROR, "the log's tiles could not be made durable; the journal grows", &e);
-            p->sync_failed = true;
-            return;
-        }
-        p->synced = covered;
-        if (tlog_journal_unlink(j, first, &e) < 0) {
-            if (!p->trim_failed)
-                log_err(LOG_WARN, "the journal cannot be shortened; it grows", &e);
-            p->trim_failed = true;
-            return;
-        }
-        p->trim_failed = false;
-        pthread_mutex_lock(&p->lock);
-        memmove(j->first, j->first + 1, --j->segments * sizeof j->first[0]);
-        pthread_mutex_unlock(&p->lock);
-    }
-}
-
-/* Replaces the witness's earlier one; false when nothing changes, or there is no place. */
-static bool cosigned_put(struct cosigned_list *l, const struct cosigned *c)
+bool tlog_cosigned_put(struct cosigned_list *l, const struct cosigned *c)
 {
     size_t i = 0;
     while (i < l->n && l->by[i].witness != c->witness)
@@ -280,59 +90,6 @@ static bool cosigned_put(struct cosigned_list *l, const struct cosigned *c)
     l->by[i] = *c;
     l->n += i == l->n;
     return true;
-}
-
-/* The published checkpoint again, with the cosignatures. What could not be written is handed over
- * once more by whoever misses it. */
-static int cosigned_write(struct tlog_publisher *p, struct err *e)
-{
-    struct buf note;
-    buf_init(&note, TLOG_NOTE_MAX);
-    buf_put(&note, p->shown.p, p->shown.len);
-    for (size_t i = 0; i < p->cosigned.n; i++)
-        tlog_cosign_line(p->cosigned.by[i].witness, &p->cosigned.by[i].s, &note);
-    int rc = note.failed ? err_set(e, ERR_INTERNAL, "log-memory", "out of memory for cosignatures")
-                         : checkpoint_write(p, &note, e);
-    buf_free(&note);
-    p->cosigned_anew = false;
-    if (rc < 0)
-        p->cosigned.n = 0;
-    return rc;
-}
-
-static int publish(struct tlog_publisher *p, struct err *e)
-{
-    struct tlog_note n;
-    if (tlog_note_parse(&n, p->note.p, p->note.len, e) < 0 || edge_write(p, e) < 0)
-        return -1;
-    edge_prune(p, p->last_size);
-    p->last_size = p->edge.size;
-    buf_reset(&p->shown);
-    buf_put(&p->shown, p->note.p, p->note.len);
-    p->cosigned.n = 0;
-    p->cosigned_anew = false;
-    pthread_mutex_lock(&p->lock);
-    p->published = p->edge.size;
-    p->head = n.checkpoint;
-    p->handed.n = 0;
-    failure_clear(p);
-    pthread_mutex_unlock(&p->lock);
-    journal_trim(p);
-    return 0;
-}
-
-int tlog_publisher_catch_up(struct tlog_publisher *p, uint64_t from, uint64_t size,
-                            const void *note, size_t len, struct err *e)
-{
-    if (p->edge.size != size)
-        return err_set(e, ERR_INTERNAL, "log-publish", "publisher is at %llu, the head at %llu",
-                       (unsigned long long)p->edge.size, (unsigned long long)size);
-    buf_reset(&p->note);
-    buf_put(&p->note, note, len);
-    p->pending_size = size;
-    p->synced = p->last_size = from;
-    edge_sweep(p, from);
-    return publish(p, e);
 }
 
 static int drain(struct tlog_publisher *p, struct err *e)
@@ -358,11 +115,11 @@ static void wait_for_work(struct tlog_publisher *p)
 {
     while (!p->stop && p->pending.len < DRAIN_BYTES && p->handed.n == 0) {
         bool behind = p->pending_size > p->published;
-        if (behind && clock_mono_ms() >= p->due)
+        if (behind && (p->now || clock_mono_ms() >= p->due))
             break;
         p->idle = !behind;
         if (behind)
-            wait_until(p, &p->work, p->due);
+            tlog_publisher_wait(p, &p->work, p->due);
         else
             pthread_cond_wait(&p->work, &p->lock);
         p->idle = false;
@@ -373,6 +130,9 @@ static void wait_for_work(struct tlog_publisher *p)
  */
 static bool take(struct tlog_publisher *p)
 {
+    if (p->now)
+        p->due = 0;
+    p->now = false;
     struct buf empty = p->taken;
     p->taken = p->pending;
     p->pending = empty;
@@ -382,7 +142,7 @@ static bool take(struct tlog_publisher *p)
         p->pending_note = old;
     }
     for (size_t i = 0; i < p->handed.n; i++)
-        p->cosigned_anew |= cosigned_put(&p->cosigned, &p->handed.by[i]);
+        p->cosigned_anew |= tlog_cosigned_put(&p->cosigned, &p->handed.by[i]);
     p->handed.n = 0;
     pthread_cond_broadcast(&p->room);
     return p->stop;
@@ -419,9 +179,9 @@ static void *publisher_main(void *arg)
             continue;
         if (due)
             p->due = clock_mono_ms() + p->interval_ms;
-        if ((due ? publish(p, &e) : cosigned_write(p, &e)) < 0) {
+        if ((due ? tlog_publisher_write(p, &e) : tlog_publisher_write_cosigned(p, &e)) < 0) {
             pthread_mutex_lock(&p->lock);
-            failure_note(p, &e);
+            tlog_publisher_failed(p, &e);
             pthread_mutex_unlock(&p->lock);
         }
     }
@@ -431,7 +191,7 @@ static void *publisher_main(void *arg)
 int tlog_publisher_start(struct tlog_publisher *p, struct tlog_journal *j, struct err *e)
 {
     p->journal = j;
-    journal_trim(p); /* before an append needs room for a segment */
+    tlog_publisher_trim(p); /* before an append needs room for a segment */
     p->running = true;
     int rc = pthread_create(&p->thread, NULL, publisher_main, p);
     if (rc != 0) {
@@ -459,7 +219,7 @@ static int room_wait(struct tlog_publisher *p, struct err *e)
 {
     int64_t until = clock_mono_ms() + WAIT_MS;
     while (!p->dead && p->pending.len > PENDING_BYTES) {
-        if (wait_until(p, &p->room, until) && clock_mono_ms() < until)
+        if (tlog_publisher_wait(p, &p->room, until) && clock_mono_ms() < until)
             continue;
         return err_set(e, ERR_UNAVAILABLE, "log-publish",
                        "publishing is %zu bytes behind and does not move: %.300s", p->pending.len,
@@ -528,11 +288,20 @@ int tlog_publisher_cosign(struct tlog_publisher *p, const struct tlog_checkpoint
                       "of %llu",
                       (unsigned long long)p->head.size, (unsigned long long)c->size);
     else
-        cosigned_put(&p->handed, &(struct cosigned){witness, *s});
+        tlog_cosigned_put(&p->handed, &(struct cosigned){witness, *s});
     p->idle = false;
     pthread_cond_signal(&p->work);
     pthread_mutex_unlock(&p->lock);
     return ret;
+}
+
+void tlog_publisher_now(struct tlog_publisher *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->now = p->pending_size > p->published;
+    p->idle = false;
+    pthread_cond_signal(&p->work);
+    pthread_mutex_unlock(&p->lock);
 }
 
 uint64_t tlog_publisher_size(struct tlog_publisher *p)

@@ -10,7 +10,7 @@
 
 /* A proof needs at most two tiles a level: the one on the entry's path, the one at the edge. */
 struct tlog_reader {
-    const char *dir;
+    struct tlog_place at;
     struct tlog_checkpoint head;
     struct buf note;
     struct reader_tile {
@@ -24,21 +24,26 @@ struct tlog_reader {
     struct bytes entries[TLOG_TILE];
 };
 
-int tlog_reader_open(struct tlog_reader **out, const char *dir, const struct tlog_vkey *k, struct err *e)
+int tlog_reader_open_at(struct tlog_reader **out, const struct tlog_place *at, const struct tlog_vkey *k, struct err *e)
 {
     *out = NULL;
     struct tlog_reader *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(e, ERR_INTERNAL, "log-memory", "out of memory");
-    r->dir = dir;
+    r->at = *at;
     buf_init(&r->note, TLOG_NOTE_MAX + 1);
     buf_init(&r->bundle, TLOG_BUNDLE_MAX + 1);
-    if (tlog_published_read(dir, k, &r->note, &r->head, e) < 0) {
+    if (tlog_published_read(at->dir, k, &r->note, &r->head, e) < 0) {
         tlog_reader_close(r);
         return -1;
     }
     *out = r;
     return 0;
+}
+
+int tlog_reader_open(struct tlog_reader **out, const char *dir, const struct tlog_vkey *k, struct err *e)
+{
+    return tlog_reader_open_at(out, &(struct tlog_place){.dir = dir}, k, e);
 }
 
 void tlog_reader_close(struct tlog_reader *r)
@@ -67,7 +72,7 @@ static int tile_load(struct tlog_reader *r, struct reader_tile *t, unsigned leve
 {
     unsigned width = edge ? tlog_edge_width(r->head.size, level) : TLOG_TILE;
     t->have = false;
-    if (tlog_tile_read(t->h, r->dir, level, n, width, e) < 0)
+    if (tlog_tile_read(t->h, &r->at, level, n, width, e) < 0)
         return -1;
     for (unsigned down = 1; down < 8; down++) {
         const struct tlog_hash *below = &t->h[LEVEL_AT(down - 1)];
@@ -179,7 +184,7 @@ int tlog_reader_bundle(struct tlog_reader *r, uint64_t n, const struct bytes **e
         return 0;
     r->have_bundle = false;
     buf_reset(&r->bundle);
-    if (tlog_bundle_read(&r->bundle, r->entries, r->dir, n, *width, e) < 0)
+    if (tlog_bundle_read(&r->bundle, r->entries, &r->at, n, *width, e) < 0)
         return -1;
     r->have_bundle = true;
     r->bundle_n = n;

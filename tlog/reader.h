@@ -7,10 +7,13 @@
 #ifndef TLOG_READER_H
 #define TLOG_READER_H
 #include "tlog/checkpoint.h"
+#include "tlog/place.h"
 
 struct tlog_reader;
 /* dir is not owned and outlives the reader. Rules "log-missing", "checkpoint-*". */
 int tlog_reader_open(struct tlog_reader **out, const char *dir, const struct tlog_vkey *k, struct err *e);
+/* The same where a log is in more than its folder; *at is copied. */
+int tlog_reader_open_at(struct tlog_reader **out, const struct tlog_place *at, const struct tlog_vkey *k, struct err *e);
 void tlog_reader_close(struct tlog_reader *r);
 const struct tlog_checkpoint *tlog_reader_head(const struct tlog_reader *r);
 struct bytes tlog_reader_note(const struct tlog_reader *r); /* the signed checkpoint, verbatim */

@@ -3,11 +3,11 @@
 #include <stddef.h>
 #include <string.h>
 
-enum form { F_END, F_TIME, F_CODE, F_U8, F_U32, F_U64, F_TEXT8, F_TEXT16, F_SESSION, F_DIGEST };
+enum form { F_END, F_TIME, F_CODE, F_U8, F_U32, F_U64, F_TEXT8, F_TEXT16, F_SESSION, F_DIGEST, F_FLAGS };
 struct field {
     enum form form;
     size_t at;       /* in struct tlog_record_info */
-    uint16_t max;    /* of a text, in bytes */
+    uint16_t max;    /* of a text, in bytes; of flags, the known ones */
     bool must;       /* a text that may not be empty */
     const char *name;
 };
@@ -22,7 +22,7 @@ struct layout {
 static const char *const by[] = {"serial", "spiffe_id", "prefix", "entry", "agent", "key", NULL};
 static const char *const stages[] = {"attestation", "registration", "policy", "signer", NULL};
 static const char *const changes[] = {"created", "updated", "deleted", NULL};
-static const char *const authorities[] = {"root", "issuing", "crl", NULL};
+static const char *const authorities[] = {"root", "issuing", "crl", "policy", "clock", NULL};
 
 /* The specification, in the order of the bytes. */
 static const struct layout layouts[] = {
@@ -52,11 +52,12 @@ static const struct layout layouts[] = {
       {F_TEXT16, AT(parent), TLOG_NAME_MAX, false, "parent"},
       {F_U32, AT(ttl), 0, false, "ttl"},
       {F_DIGEST, AT(digest), 0, true, "digest"},
-      {F_TEXT8, AT(actor), TLOG_ACTOR_MAX, true, "actor"}}},
+      {F_TEXT8, AT(actor), TLOG_ACTOR_MAX, true, "actor"},
+      {F_FLAGS, AT(flags), TLOG_FLAG_AUDITOR, false, "flags"}}},
     {TLOG_ENTRY_AUTHORITY, "authority", authorities,
      {{F_TIME, AT(time), 0, true, "time"},
       {F_CODE, AT(code), 0, true, "what"},
-      {F_TEXT16, AT(value), 128, false, "value"},
+      {F_TEXT16, AT(value), TLOG_NAME_MAX, false, "value"},
       {F_DIGEST, AT(digest), 0, true, "digest"}}},
 };
 
@@ -175,6 +176,8 @@ static int field_check(const struct layout *l, const struct field *f, const stru
         return r->session.len == 0 || r->session.len == 32 ? 0 : refuse(l, f, "is not 32 bytes", e);
     case F_DIGEST:
         return r->digest.len == 32 ? 0 : refuse(l, f, "is not 32 bytes", e);
+    case F_FLAGS:
+        return (r->flags & ~f->max) == 0 ? 0 : refuse(l, f, "are not all known", e);
     case F_U64:
     case F_END:
         break;
@@ -213,6 +216,10 @@ static void field_read(const struct field *f, struct tlog_record_info *r, struct
     case F_DIGEST:
         cur_take(c, 32, at);
         break;
+    case F_FLAGS: /* there when not 0 only, so that every change has one form */
+        if (cur_left(c) > 0 && cur_u8(c, at) == 0 && r->flags == 0)
+            c->failed = true;
+        break;
     case F_END:
         break;
     }
@@ -245,6 +252,10 @@ static void field_write(const struct field *f, const struct tlog_record_info *r,
         break;
     case F_DIGEST:
         buf_put(out, s->p, s->len);
+        break;
+    case F_FLAGS:
+        if (r->flags)
+            buf_u8(out, r->flags);
         break;
     case F_END:
         break;

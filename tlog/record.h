@@ -5,7 +5,7 @@
  *   TLOG_ENTRY_REFUSAL     u64 time ‖ u8 stage ‖ vec8 rule ‖ vec16 why ‖ vec16 spiffe_id ‖ vec8 attestor
  *                          ‖ vec16 requester ‖ vec8 session ‖ u32 count
  *   TLOG_ENTRY_CHANGE      u64 time ‖ u8 what ‖ vec8 entry_id ‖ u64 revision ‖ vec16 spiffe_id
- *                          ‖ vec16 parent ‖ u32 ttl ‖ 32 bytes digest ‖ vec8 actor
+ *                          ‖ vec16 parent ‖ u32 ttl ‖ 32 bytes digest ‖ vec8 actor [‖ u8 flags, not 0]
  *   TLOG_ENTRY_AUTHORITY   u64 time ‖ u8 what ‖ vec16 value ‖ 32 bytes digest
  *
  * A record says what the authority did; it gives nobody anything, so it needs no certificate and
@@ -39,7 +39,14 @@ enum tlog_refused_at { /* a refusal's */
     TLOG_AT_SIGNER
 };
 enum tlog_changed { TLOG_CREATED = 1, TLOG_UPDATED, TLOG_DELETED };            /* a change's */
-enum tlog_authority { TLOG_NEW_ROOT = 1, TLOG_NEW_ISSUING, TLOG_NEW_CRL }; /* value of a CRL: its number */
+#define TLOG_FLAG_AUDITOR 0x01 /* of a change: the entry's SVIDs may search the log */
+enum tlog_authority {
+    TLOG_NEW_ROOT = 1,
+    TLOG_NEW_ISSUING,
+    TLOG_NEW_CRL,   /* value: <shards>-<shard>; its number is the record's index */
+    TLOG_NEW_POLICY, /* what the signer certifies from now on; value: its text (FORMAT.md), or the beginning */
+    TLOG_CLOCK_BACK /* the operator says that the clock had run ahead; value: to when, in decimal Unix seconds */
+};
 
 struct tlog_record_info { /* bytes are views; fields that a type lacks are empty */
     uint16_t type;
@@ -56,7 +63,8 @@ struct tlog_record_info { /* bytes are views; fields that a type lacks are empty
     struct bytes entry_id, parent;
     uint64_t revision;
     uint32_t ttl;          /* seconds; 0: the default */
-    struct bytes digest;   /* 32 bytes: of the entry's document, or of the DER */
+    struct bytes digest;   /* 32 bytes: of the entry's document, of the DER, or of the text of value */
+    uint8_t flags;         /* of a change: TLOG_FLAG_… */
 };
 
 bool tlog_record_is(uint16_t type);

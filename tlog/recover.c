@@ -23,6 +23,11 @@ struct replay {
 
 typedef unsigned long long ull;
 
+static struct tlog_place place_of(const struct tlog *t)
+{
+    return (struct tlog_place){.dir = t->dir, .archive = t->o.archive};
+}
+
 static void time_note(struct tlog *t, struct bytes entry)
 {
     struct tlog_entry x;
@@ -99,16 +104,17 @@ static int base_load(struct replay *r, struct err *e)
     struct tlog *t = r->t;
     struct tlog_edge *edge = tlog_publisher_edge(t->publisher);
     uint64_t begin = t->journal.first[0];
+    const struct tlog_place at = place_of(t);
     r->base = (begin + TLOG_TILE - 1) & ~(uint64_t)(TLOG_TILE - 1);
     if (r->base > t->head.at.size)
         return err_set(e, ERR_CORRUPT, "log-rollback",
                        "head says %llu entries, but the journal begins at %llu and is newer: head "
                        "was restored from an older copy. Restore the newest head; never delete it",
                        (ull)t->head.at.size, (ull)begin);
-    if (tlog_edge_load(edge, t->dir, r->base, e) < 0)
+    if (tlog_edge_load(edge, &at, r->base, e) < 0)
         return -1;
     if (r->base > begin &&
-        tlog_tile_read(r->tile, t->dir, 0, r->base / TLOG_TILE - 1, TLOG_TILE, e) < 0)
+        tlog_tile_read(r->tile, &at, 0, r->base / TLOG_TILE - 1, TLOG_TILE, e) < 0)
         return -1;
     tlog_edge_frontier(edge, &t->frontier);
     return 0;
@@ -171,8 +177,9 @@ static int tiles_check(const struct replay *r, struct err *e)
 {
     struct tlog *t = r->t;
     struct tlog_hash walked, edge;
+    const struct tlog_place at = place_of(t);
     struct tlog_walk_options o = {
-        .dir = t->dir, .size = r->base, .progress = t->o.progress, .arg = t->o.progress_arg};
+        .at = &at, .size = r->base, .progress = t->o.progress, .arg = t->o.progress_arg};
     if (!t->o.full_check || r->base == 0)
         return 0;
     if (tlog_walk(&o, &walked, e) < 0)
@@ -225,13 +232,14 @@ static int republish(struct replay *r, struct err *e)
 /* The journal always holds the newest entries, except right after a new segment was begun. */
 static void time_from_tiles(const struct replay *r)
 {
+    const struct tlog_place at = place_of(r->t);
     struct bytes entries[TLOG_TILE];
     struct err ignored;
     struct buf b;
     if (r->t->newest_time != 0 || r->base == 0)
         return;
     buf_init(&b, TLOG_BUNDLE_MAX + 1);
-    if (tlog_bundle_read(&b, entries, r->t->dir, r->base / TLOG_TILE - 1, TLOG_TILE, &ignored) == 0)
+    if (tlog_bundle_read(&b, entries, &at, r->base / TLOG_TILE - 1, TLOG_TILE, &ignored) == 0)
         for (unsigned i = 0; i < TLOG_TILE; i++)
             time_note(r->t, entries[i]);
     buf_free(&b);

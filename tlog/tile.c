@@ -47,36 +47,174 @@ static unsigned wider_partial(const char *path, unsigned width)
     return best;
 }
 
-/* A reader of a running log may find that its partial tile has been replaced by a wider one: the
- * first `width` items are the same. */
-static int tile_file_read(struct buf *b, const char *dir, int level, uint64_t n, unsigned width,
-                          size_t max, struct err *e)
+/* A full tile that `mayfly log archive` has moved. 1: read; 0: it is in none of them; -1 with e. */
+static int archive_read(struct buf *b, const struct tlog_place *at, int level, uint64_t n, size_t max,
+                        struct err *e)
 {
     char path[TLOG_PATH_CAP];
-    struct err other;
-    unsigned wider;
-    if (tlog_tile_path(path, dir, level, n, width, e) < 0)
-        return -1;
-    if (file_read(b, path, max, e) == 0)
+    for (char *const *dir = at->archive; dir && *dir; dir++) {
+        if (tlog_tile_path(path, *dir, level, n, TLOG_TILE, e) < 0)
+            return -1;
+        if (file_read(b, path, max, e) == 0)
+            return 1;
+        if (e->code == ERR_TOO_LARGE || (e->code != ERR_NOT_FOUND && tlog_archive_here(*dir)))
+            return -1;
+    }
+    return 0;
+}
+
+/* Index of the first full tile of a level that is not below a full tile of the next. */
+static uint64_t edge_begin(uint64_t size, unsigned level)
+{
+    return tlog_edge_index(size, level + 1) << 8;
+}
+
+static void fetched_keep(const struct buf *b, const struct tlog_place *at, int level, uint64_t n)
+{
+    struct err ignored;
+    if (level != TLOG_ENTRIES && n >= edge_begin(at->size, (unsigned)level))
+        tlog_tile_write(at->dir, level, n, TLOG_TILE, b->p, b->len, &ignored);
+}
+
+static int edge_fetch(const struct tlog_place *at, int level, uint64_t before, struct err *e)
+{
+    unsigned l = level == TLOG_ENTRIES ? 0 : (unsigned)level, width = tlog_edge_width(at->size, l);
+    uint64_t n = tlog_edge_index(at->size, l);
+    char path[TLOG_PATH_CAP];
+    struct buf b;
+    if (n != tlog_edge_index(before, l))
+        tlog_tile_prune(at->dir, level, tlog_edge_index(before, l), 0, 0);
+    if (width == 0)
         return 0;
-    if (e->code == ERR_TOO_LARGE)
-        return err_set(e, ERR_CORRUPT, "log-bitflip", "%s is larger than any tile", path);
-    if (e->code != ERR_NOT_FOUND)
-        return -1;
-    for (int attempt = 0; width < TLOG_TILE && attempt < 3; attempt++) {
-        char alt[TLOG_PATH_CAP];
-        if (tlog_tile_path(alt, dir, level, n, TLOG_TILE, e) == 0 &&
-            file_read(b, alt, max, &other) == 0)
-            return 0;
-        if ((wider = wider_partial(path, width)) > 0 &&
-            tlog_tile_path(alt, dir, level, n, wider, e) == 0 &&
-            file_read(b, alt, max, &other) == 0)
+    if (tlog_tile_path(path, at->dir, level, n, width, e) < 0 || access(path, F_OK) == 0)
+        return access(path, F_OK) == 0 ? 0 : -1;
+    buf_init(&b, TLOG_BUNDLE_MAX + 1);
+    int rc = tlog_tile_path(path, "", level, n, width, e);
+    if (rc == 0 && (rc = at->fetch(at->arg, path + 1, TLOG_BUNDLE_MAX, &b, e)) < 0 && e->code == ERR_NOT_FOUND)
+        err_set(e, ERR_NOT_READY, "log-moved", "the log went on from %llu entries while it was read",
+                (unsigned long long)at->size);
+    tlog_tile_prune(at->dir, level, n, 0, 0);
+    if (rc == 0)
+        rc = tlog_tile_write(at->dir, level, n, width, b.p, b.len, e);
+    buf_free(&b);
+    return rc;
+}
+
+int tlog_place_edge(const struct tlog_place *at, uint64_t before, struct err *e)
+{
+    for (int level = TLOG_ENTRIES; level < TLOG_TILE_LEVELS; level++)
+        if (edge_fetch(at, level, before, e) < 0)
+            return -1;
+    return 0;
+}
+
+void tlog_place_forget(const struct tlog_place *at, uint64_t size)
+{
+    char path[TLOG_PATH_CAP];
+    struct err ignored;
+    for (int level = TLOG_ENTRIES; level < TLOG_TILE_LEVELS; level++)
+        tlog_tile_prune(at->dir, level, tlog_edge_index(size, level == TLOG_ENTRIES ? 0 : (unsigned)level), 0, 0);
+    for (unsigned level = 0; level + 1 < TLOG_TILE_LEVELS; level++)
+        for (uint64_t n = edge_begin(size, level), end = n + TLOG_TILE; n < end; n++)
+            if (tlog_tile_path(path, at->dir, (int)level, n, TLOG_TILE, &ignored) == 0)
+                unlink(path);
+}
+
+/* From where the log is published: as wide as it is there. 1: read; 0: it is not there; -1 with e. */
+static int fetched_read(struct buf *b, const struct tlog_place *at, int level, uint64_t n, size_t max,
+                        struct err *e)
+{
+    char path[TLOG_PATH_CAP];
+    unsigned l = level == TLOG_ENTRIES ? 0 : (unsigned)level;
+    unsigned width = n < tlog_edge_index(at->size, l) ? TLOG_TILE : tlog_edge_width(at->size, l);
+    if (!at->fetch || width == 0)
+        return 0;
+    for (;; width = TLOG_TILE) {
+        if (tlog_tile_path(path, "", level, n, width, e) < 0)
+            return -1;
+        if (at->fetch(at->arg, path + 1, max, b, e) == 0) {
+            if (width == TLOG_TILE)
+                fetched_keep(b, at, level, n);
+            return 1;
+        }
+        if (e->code != ERR_NOT_FOUND)
+            return -1;
+        if (width == TLOG_TILE) /* else it may have become full meanwhile, and the partial one gone */
             return 0;
     }
+}
+
+bool tlog_archive_here(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static const char *archive_away(const struct tlog_place *at)
+{
+    for (char *const *dir = at->archive; dir && *dir; dir++)
+        if (!tlog_archive_here(*dir))
+            return *dir;
+    return NULL;
+}
+
+static int tile_missing(const struct tlog_place *at, const char *path, bool full, struct err *e)
+{
+    const char *away = full ? archive_away(at) : NULL;
+    if (at->fetch)
+        return err_set(e, ERR_CORRUPT, "log-missing", "%s is not there either where the log is published",
+                       path + strlen(at->dir) + 1);
+    if (away)
+        return err_set(e, ERR_UNAVAILABLE, "log-archive",
+                       "%.160s is not there, and the archive %.160s (log.archive), to which it may have been "
+                       "moved, cannot be read: mount it, or let this user read it",
+                       path, away);
     return err_set(e, ERR_CORRUPT, "log-missing",
-                   "%s is missing: restore it from a copy of the log (tiles never change, so any "
+                   "%s is missing%s: restore it from a copy of the log (tiles never change, so any "
                    "copy that has it will do)",
-                   path);
+                   path, full && at->archive && *at->archive ? ", from its archives too" : "");
+}
+
+/* A reader of a running log may find that its partial tile has been replaced by a wider one: the
+ * first `width` items are the same. */
+static bool wider_read(struct buf *b, const struct tlog_place *at, int level, uint64_t n, unsigned width,
+                       const char *path, size_t max)
+{
+    char alt[TLOG_PATH_CAP];
+    struct err other;
+    unsigned wider;
+    for (int attempt = 0; attempt < 3; attempt++) {
+        if (tlog_tile_path(alt, at->dir, level, n, TLOG_TILE, &other) == 0 &&
+            file_read(b, alt, max, &other) == 0)
+            return true;
+        if ((wider = wider_partial(path, width)) > 0 &&
+            tlog_tile_path(alt, at->dir, level, n, wider, &other) == 0 &&
+            file_read(b, alt, max, &other) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int tile_file_read(struct buf *b, const struct tlog_place *at, int level, uint64_t n,
+                          unsigned width, size_t max, struct err *e)
+{
+    char path[TLOG_PATH_CAP];
+    if (tlog_tile_path(path, at->dir, level, n, width, e) < 0)
+        return -1;
+    int found = file_read(b, path, max, e) == 0 ? 1 : e->code == ERR_NOT_FOUND ? 0 : -1;
+    if (found == 0 && width < TLOG_TILE)
+        found = wider_read(b, at, level, n, width, path, max);
+    if (found == 0)
+        found = archive_read(b, at, level, n, max, e);
+    if (found == 0)
+        found = fetched_read(b, at, level, n, max, e);
+    if (found < 0 && e->code == ERR_TOO_LARGE)
+        return err_set(e, ERR_CORRUPT, "log-bitflip", "%s is larger than any tile", path);
+    if (found == 0)
+        return tile_missing(at, path, width == TLOG_TILE, e);
+    return found < 0 ? -1 : 0;
 }
 
 static int tile_damaged(struct err *e, const char *dir, int level, uint64_t n, unsigned width,
@@ -90,35 +228,43 @@ static int tile_damaged(struct err *e, const char *dir, int level, uint64_t n, u
                    "%s is damaged (%s): restore it from a copy of the log", path, why);
 }
 
-int tlog_tile_read(struct tlog_hash *tile, const char *dir, unsigned level, uint64_t n,
+int tlog_tile_read(struct tlog_hash *tile, const struct tlog_place *at, unsigned level, uint64_t n,
                    unsigned width, struct err *e)
 {
     struct buf b;
     buf_init(&b, TLOG_TILE * TLOG_HASH + 1);
-    int ret = tile_file_read(&b, dir, (int)level, n, width, TLOG_TILE * TLOG_HASH, e);
+    int ret = tile_file_read(&b, at, (int)level, n, width, TLOG_TILE * TLOG_HASH, e);
     if (ret == 0 && (b.len < (size_t)width * TLOG_HASH || b.len % TLOG_HASH))
-        ret = tile_damaged(e, dir, (int)level, n, width, "wrong size");
+        ret = tile_damaged(e, at->dir, (int)level, n, width, "wrong size");
     if (ret == 0)
         memcpy(tile, b.p, (size_t)width * TLOG_HASH);
     buf_free(&b);
     return ret;
 }
 
-int tlog_bundle_read(struct buf *b, struct bytes *entries, const char *dir, uint64_t n,
-                     unsigned width, struct err *e)
+int tlog_bundle_parse(struct bytes p, struct bytes *entries, unsigned width, const char **why)
 {
-    if (tile_file_read(b, dir, TLOG_ENTRIES, n, width, TLOG_BUNDLE_MAX, e) < 0)
-        return -1;
-    struct cur c = cur_of(b->p, b->len);
+    struct cur c = cur_of(p.p, p.len);
     unsigned i = 0;
     for (struct bytes more; cur_left(&c) > 0; i++) {
+        *why = "entries run past its end";
         if (cur_vec16(&c, &more) < 0 || i == TLOG_TILE)
-            return tile_damaged(e, dir, TLOG_ENTRIES, n, width, "entries run past its end");
+            return -1;
         if (i < width)
             entries[i] = more;
     }
-    if (i < width)
-        return tile_damaged(e, dir, TLOG_ENTRIES, n, width, "fewer entries than its name says");
+    *why = "fewer entries than its name says";
+    return i < width ? -1 : 0;
+}
+
+int tlog_bundle_read(struct buf *b, struct bytes *entries, const struct tlog_place *at, uint64_t n,
+                     unsigned width, struct err *e)
+{
+    const char *why;
+    if (tile_file_read(b, at, TLOG_ENTRIES, n, width, TLOG_BUNDLE_MAX, e) < 0)
+        return -1;
+    if (tlog_bundle_parse((struct bytes){b->p, b->len}, entries, width, &why) < 0)
+        return tile_damaged(e, at->dir, TLOG_ENTRIES, n, width, why);
     return 0;
 }
 

@@ -76,7 +76,7 @@ static int tile_differs(struct err *e, const struct walk *w, unsigned level, uin
                         unsigned width, const char *what)
 {
     char path[TLOG_PATH_CAP];
-    if (tlog_tile_path(path, w->o->dir, (int)level, n, width, e) < 0)
+    if (tlog_tile_path(path, w->o->at->dir, (int)level, n, width, e) < 0)
         return -1;
     return err_set(e, ERR_CORRUPT, "log-bitflip",
                    "%s does not agree with %s: one of them is damaged; restore both from a copy of "
@@ -89,7 +89,7 @@ static int tile_compare(struct walk *w, unsigned level, uint64_t n, const struct
                         unsigned width, struct err *e)
 {
     struct tlog_hash file[TLOG_TILE];
-    if (tlog_tile_read(file, w->o->dir, level, n, width, e) < 0)
+    if (tlog_tile_read(file, w->o->at, level, n, width, e) < 0)
         return -1;
     if (memcmp(file, tile, width * sizeof *file) != 0)
         return tile_differs(e, w, level, n, width, "the tiles below it");
@@ -111,8 +111,8 @@ static int bundle_read(struct reader *r, uint64_t n, struct err *e)
 {
     const struct tlog_walk_options *o = r->w->o;
     unsigned width = width_of(r->w, n);
-    if (tlog_tile_read(r->tile, o->dir, 0, n, width, e) < 0 ||
-        tlog_bundle_read(&r->bundle, r->entries, o->dir, n, width, e) < 0)
+    if (tlog_tile_read(r->tile, o->at, 0, n, width, e) < 0 ||
+        tlog_bundle_read(&r->bundle, r->entries, o->at, n, width, e) < 0)
         return -1;
     for (unsigned i = 0; i < width; i++) {
         struct tlog_hash leaf;
@@ -274,7 +274,7 @@ static int edge_compare(struct walk *w, uint64_t size, struct err *e)
  * read first. */
 static int known_load(struct walk *w, struct err *e)
 {
-    if (tlog_edge_load(&w->edge, w->o->dir, w->begin, e) < 0 || edge_compare(w, w->begin, e) < 0)
+    if (tlog_edge_load(&w->edge, w->o->at, w->begin, e) < 0 || edge_compare(w, w->begin, e) < 0)
         return -1;
     return known_compare(w, e);
 }
@@ -351,8 +351,9 @@ int tlog_verify_dir(const char *dir, const struct tlog_vkey *k, struct tlog_veri
     buf_free(&note);
     if (ret < 0)
         return -1;
+    const struct tlog_place at = {.dir = dir};
     struct tlog_walk_options o = {
-        .dir = dir, .size = r->checkpoint.size, .edge_too = true, .progress = progress, .arg = arg};
+        .at = &at, .size = r->checkpoint.size, .edge_too = true, .progress = progress, .arg = arg};
     if (tlog_walk_signed(&o, &r->checkpoint, e) < 0)
         return -1;
     r->size = r->entries_checked = r->checkpoint.size;

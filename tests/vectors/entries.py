@@ -44,6 +44,10 @@ p256 = seq(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06082a8648ce3d030
 san = seq(bytes.fromhex("0603551d11"), tlv(0x01, b"\xff"), tlv(0x04, seq(tlv(0x86, b"spiffe://example.org/web"))))
 
 
+point = seq(bytes.fromhex("0603551d1f"),
+            tlv(0x04, seq(seq(tlv(0xa0, tlv(0xa0, tlv(0x86, b"https://ca.example.org/crl/16-0.crl")))))))
+
+
 def certificate(not_before, not_after, subject=seq(), san=san):
     return b"".join([tlv(0xa0, tlv(0x02, b"\x02")), issuer, seq(tlv(0x17, not_before), tlv(0x17, not_after)), subject, p256,
                      tlv(0x04, D), tlv(0xa3, seq(san))])
@@ -60,6 +64,8 @@ good("certificate that says nothing of why", 1, body, kind="certificate", not_be
      spki_hash=D.hex())
 good("certificate with an extension of a later version", 1, body, ext(0xff01, b"x509pop") + ext(0xff7f, b"?"),
      kind="certificate", not_before=1795464000, not_after=1795464310, spki_hash=D.hex(), attestor="x509pop")
+good("certificate that names a CRL", 1, certificate(b"261123200000Z", b"261123202000Z", san=point + san), kind="certificate",
+     not_before=1795464000, not_after=1795465200, spki_hash=D.hex())
 bad("certificate cut short", 1, body[:-1])
 bad("certificate with a byte left over", 1, body + b"\0")
 bad("certificate with an evidence digest of 31 bytes", 1, body, ext(0xff02, D[:31]))
@@ -78,9 +84,9 @@ def refusal(stage=1, rule="r", why=b"w", spiffe_id="", attestor="", requester=""
 
 
 def change(what, entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=1, spiffe_id="spiffe://example.org/web",
-           parent="spiffe://example.org/mayfly/server", ttl=300, digest=D, actor="uid:0"):
+           parent="spiffe://example.org/mayfly/server", ttl=300, digest=D, actor="uid:0", flags=b""):
     return (u64(T) + bytes([what]) + v8(t(entry_id)) + u64(revision) + v16(t(spiffe_id)) + v16(t(parent)) + u32(ttl) +
-            digest + v8(t(actor)))
+            digest + v8(t(actor)) + flags)
 
 
 def authority(what, value, digest=D): return u64(T) + bytes([what]) + v16(t(value)) + digest
@@ -109,7 +115,11 @@ for n, what in enumerate(["created", "updated", "deleted"], 1):
     good("entry " + what, 0xff03, change(n, revision=n), kind="entry", time=T, code=what,
          entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=n, spiffe_id="spiffe://example.org/web",
          parent="spiffe://example.org/mayfly/server", ttl=300, digest=D.hex(), actor="uid:0")
-for n, (what, value) in enumerate([("root", "1"), ("issuing", "1"), ("crl", "2/42")], 1):
+good("entry that became an auditor's", 0xff03, change(2, revision=2, flags=b"\1"), kind="entry", time=T, code="updated",
+     entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=2, spiffe_id="spiffe://example.org/web",
+     parent="spiffe://example.org/mayfly/server", ttl=300, digest=D.hex(), actor="uid:0", auditor=True)
+policy = "trust_domain=example.org max_lifetime=3600 rate=0 permitted_dns=example.org quorum=0"
+for n, (what, value) in enumerate([("root", "1"), ("issuing", "1"), ("crl", "16-3"), ("policy", policy), ("clock", str(T + 3600))], 1):
     good("authority: " + what, 0xff04, authority(n, value), kind="authority", time=T, code=what, value=value, digest=D.hex())
 
 one = revocation(1, "1000000000003")
@@ -134,7 +144,11 @@ bad("refusal that stands for none", 0xff02, refusal(count=0))
 bad("refusal with a session of 31 bytes", 0xff02, refusal(session=D[:31]))
 bad("entry change by nobody", 0xff03, change(1, actor=""))
 bad("entry change with a short digest", 0xff03, change(1, digest=D[:31]))
-bad("authority change of an unknown kind", 0xff04, authority(4, ""))
+bad("entry change with flags of 0", 0xff03, change(1, flags=b"\0"))
+bad("entry change with a flag that nobody knows", 0xff03, change(1, flags=b"\2"))
+bad("entry change with two bytes of flags", 0xff03, change(1, flags=b"\1\1"))
+bad("authority change of an unknown kind", 0xff04, authority(6, ""))
+bad("authority change with a value of 2049 bytes", 0xff04, authority(4, "p" * 2049))
 
 out = pathlib.Path(__file__).with_suffix(".jsonl")
 out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -511,6 +511,49 @@ static void from_kept(void **state)
     test_end(&t);
 }
 
+/* n: of entry n says that the clock was set back to time, from `ahead`. */
+static void clock_record(struct tlog *log, int64_t time, const char *ahead)
+{
+    static const uint8_t hash[32] = {1};
+    record(log, &(struct tlog_record_info){.type = TLOG_ENTRY_AUTHORITY, .time = time, .code = TLOG_CLOCK_BACK,
+                                           .value = S(ahead), .digest = {hash, 32}});
+}
+
+static void at_time(struct tlog *log, int64_t time)
+{
+    certificate(log, &(struct cert){.not_before = time, .lifetime = 300});
+}
+
+/* The operator's word excuses its own step, no larger one, and no later one. */
+static void accepted_clock(void **state)
+{
+    struct test_log t;
+    struct tlog_audit_report r;
+    struct seen s;
+    struct err e;
+    char ahead[24], less[24];
+    snprintf(ahead, sizeof ahead, "%lld", (long long)T0 + 7210);
+    snprintf(less, sizeof less, "%lld", (long long)T0 + 3600);
+    struct tlog *log = begin(&t);
+    at_time(log, T0);
+    at_time(log, T0 + 7200);           /* 2 */
+    clock_record(log, T0 + 10, ahead); /* 3: accepted */
+    at_time(log, T0 + 20);
+    at_time(log, T0 + 7200);
+    clock_record(log, T0 + 30, less);  /* 6: not from so far */
+    at_time(log, T0 + 7200);
+    at_time(log, T0 + 40);             /* 8: nobody said so */
+    at_time(log, T0 + 7200);
+    clock_record(log, T0 + 50, "long ago"); /* 10 */
+    clock_record(log, T0 + 60, ahead); /* 11: no step */
+    close_log(log);
+    audit_finds(&t, "6 entry-time, 8 entry-time, 10 entry-time");
+    assert_ok(audit_from(&t, 0, none, &s, &r, &e), e);
+    assert_int_equal(r.clocks, 1);
+    assert_int_equal(r.clock[0], 3);
+    test_end(&t);
+}
+
 static void from_fork(void **state)
 {
     static const uint64_t sizes[] = {2, 200, 256, 300, 512, 600};
@@ -597,7 +640,7 @@ int main(void)
         cmocka_unit_test(times),
         cmocka_unit_test(forms),
         cmocka_unit_test(from_kept),
-        cmocka_unit_test(from_fork),
+        cmocka_unit_test(accepted_clock), cmocka_unit_test(from_fork),
         cmocka_unit_test(from_refused),
         cmocka_unit_test(from_spares),
     };
