@@ -33,8 +33,9 @@ _Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands 
 
 struct slot {
     uint64_t id; /* 0: free */
-    ca_issue_cb *issue; /* one of the two: what was asked for */
+    ca_issue_cb *issue; /* one of the three: what was asked for */
     ca_record_cb *record;
+    ca_crl_cb *crl;
     void *arg;
     int64_t deadline;
     struct buf frame; /* kept until answered, to be sent again; its memory outlives the request */
@@ -129,8 +130,23 @@ static void send_waiting(struct ca_client *c)
     }
 }
 
-static int ask(struct ca_client *c, const struct ca_issue *issue, const struct ca_record *record,
-               const struct slot *call, struct err *e)
+struct question { /* one of the three */
+    const struct ca_issue *issue;
+    const struct ca_record *record;
+    const struct ca_crl *crl;
+};
+
+static void question_write(struct buf *frame, uint64_t id, const struct question *q)
+{
+    if (q->issue)
+        ca_issue_write(frame, id, q->issue);
+    else if (q->record)
+        ca_record_write(frame, id, q->record);
+    else
+        ca_crl_write(frame, id, q->crl);
+}
+
+static int ask(struct ca_client *c, const struct question *q, const struct slot *call, struct err *e)
 {
     int r = 0;
     pthread_mutex_lock(&c->lock);
@@ -147,10 +163,7 @@ static int ask(struct ca_client *c, const struct ca_issue *issue, const struct c
     }
     struct slot *s = &c->slots[i];
     uint64_t id = (c->last_id + 1) << SLOT_BITS | i;
-    if (issue)
-        ca_issue_write(&s->frame, id, issue);
-    else
-        ca_record_write(&s->frame, id, record);
+    question_write(&s->frame, id, q);
     if (s->frame.failed) {
         r = err_set(e, ERR_TOO_LARGE, "ca-msg", "a field of the request to the signer is over its bound");
         goto out;
@@ -160,6 +173,7 @@ static int ask(struct ca_client *c, const struct ca_issue *issue, const struct c
     s->id = id;
     s->issue = call->issue;
     s->record = call->record;
+    s->crl = call->crl;
     s->arg = call->arg;
     s->deadline = clock_mono_ms() + c->deadline_ms;
     list_append(c, i);
@@ -172,19 +186,26 @@ out:
 int ca_client_issue(struct ca_client *c, const struct ca_issue *m, ca_issue_cb *cb, void *arg,
                     struct err *e)
 {
-    return ask(c, m, NULL, &(struct slot){.issue = cb, .arg = arg}, e);
+    return ask(c, &(struct question){.issue = m}, &(struct slot){.issue = cb, .arg = arg}, e);
 }
 
 int ca_client_record(struct ca_client *c, const struct ca_record *m, ca_record_cb *cb, void *arg,
                      struct err *e)
 {
-    return ask(c, NULL, m, &(struct slot){.record = cb, .arg = arg}, e);
+    return ask(c, &(struct question){.record = m}, &(struct slot){.record = cb, .arg = arg}, e);
+}
+
+int ca_client_crl(struct ca_client *c, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e)
+{
+    return ask(c, &(struct question){.crl = m}, &(struct slot){.crl = cb, .arg = arg}, e);
 }
 
 static void fail(const struct slot *call, const struct err *why)
 {
     if (call->issue)
         call->issue(call->arg, NULL, why);
+    else if (call->crl)
+        call->crl(call->arg, NULL, why);
     else
         call->record(call->arg, 0, why);
 }
@@ -278,6 +299,23 @@ static int answer_issued(struct ca_client *c, const struct ipc_frame *f, struct 
     return -1;
 }
 
+static int answer_crl(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct ca_crl_signed crl;
+    struct slot call;
+    if (ca_crl_signed_parse(&crl, f->body, e) < 0)
+        return -1;
+    if (!call_take(c, f, &call))
+        return 0;
+    if (call.crl) {
+        call.crl(call.arg, &crl, NULL);
+        return 0;
+    }
+    mismatched(e);
+    fail(&call, e);
+    return -1;
+}
+
 static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct err *e)
 {
     struct ca_info m;
@@ -302,6 +340,11 @@ static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct er
     s->first_index = m.first_index;
     s->issuing_signatures = m.issuing_signatures;
     s->started = m.started;
+    s->abandoned = m.abandoned;
+    s->quorum = m.quorum;
+    s->witnesses = m.witnesses;
+    s->cosigned = m.cosigned;
+    s->unwitnessed = m.unwitnessed;
     pthread_mutex_unlock(&c->lock);
     return 0;
 }
@@ -314,6 +357,7 @@ static int answer(struct ca_client *c, struct bytes frame, struct err *e)
     switch (f.type) {
     case CA_ISSUED: return answer_issued(c, &f, e);
     case CA_RECORDED: return answer_recorded(c, &f, e);
+    case CA_CRL_SIGNED: return answer_crl(c, &f, e);
     case CA_REFUSED: return answer_refused(c, &f, e);
     case CA_INFO_REPLY: return answer_info(c, &f, e);
     default: return err_set(e, ERR_MALFORMED, "ca-msg", "the signer sent a message of type %u", f.type);

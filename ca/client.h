@@ -27,6 +27,10 @@ typedef void ca_record_cb(void *arg, uint64_t index, const struct err *e); /* e 
 int ca_client_record(struct ca_client *c, const struct ca_record *m, ca_record_cb *cb, void *arg,
                      struct err *e);
 
+/* Has a CRL signed; as ca_client_issue. Sent twice, there may be two of it, the second the one answered. */
+typedef void ca_crl_cb(void *arg, const struct ca_crl_signed *r, const struct err *e);
+int ca_client_crl(struct ca_client *c, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e);
+
 /* What the signer last said of itself; refreshed on connect and every second. */
 struct ca_snapshot {
     bool ready;           /* connected and answering now */
@@ -34,8 +38,10 @@ struct ca_snapshot {
     uint8_t root[4096], issuing[4096];
     size_t root_len, issuing_len;
     char vkey[512], token[256];
-    uint64_t log_size, issued, refused, signatures, first_index, issuing_signatures;
+    uint64_t log_size, issued, refused, signatures, first_index, issuing_signatures, abandoned;
     int64_t started;
+    unsigned quorum, witnesses, cosigned;
+    bool unwitnessed;     /* nothing is issued until the quorum of witnesses is there */
 };
 void ca_client_snapshot(struct ca_client *c, struct ca_snapshot *s);
 

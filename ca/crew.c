@@ -40,6 +40,7 @@ void job_init(struct job *j)
 
 void job_free(struct job *j)
 {
+    free(j->crl);
     buf_free(&j->log_ext);
     buf_free(&j->log_entry);
 }

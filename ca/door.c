@@ -83,6 +83,12 @@ struct door *door_new(int listen_fd, int wake_fd, int stop_fd, uid_t peer_uid, s
     return d;
 }
 
+void door_tell(struct door *d, const struct buf *frame)
+{
+    for (size_t i = 0; i < d->count; i++)
+        caller_answer(d->callers[i], frame);
+}
+
 void door_hang_up(struct door *d)
 {
     for (size_t i = 0; i < d->count; i++)

@@ -1,5 +1,6 @@
-/* The signer's only door: the listener and the few connections behind it. Belongs to the corridor
- * thread, except that any thread may answer through a caller and let go of it.
+/* A door of the signer: a listener and the few connections behind it. There are two, the corridor's
+ * (issue.c) and the notary's (quorum.c). Each belongs to one thread,
+ * except that any thread may answer through a caller and let go of it.
  *
  * A caller is counted: the corridor holds it while connected, each job holds it until answered, so
  * a descriptor's number is never used again under an answer that is still to come. */
@@ -28,6 +29,8 @@ typedef int door_frame_cb(void *arg, struct caller *c, const struct ipc_frame *f
 /* Reads what waits from those that door_wait found speaking, while there is room for another
  * IPC_BATCH frames; room is lowered by each frame read. What is left is found by the next wait. */
 void door_receive(struct door *d, size_t *room, door_frame_cb *cb, void *arg);
+/* The same to everybody who is connected. */
+void door_tell(struct door *d, const struct buf *frame);
 /* Ends sends that wait for a caller that does not read. */
 void door_hang_up(struct door *d);
 

@@ -6,31 +6,27 @@
  *   3 profile   everything that this signer may ever sign (profile.c), and the rate cap
  *   4 clock     which never steps back, and the lifetime
  *   5 entry     of the log: what will stand in the certificate, and why it was given
- *   6 append    durable, under a signed head
+ *   6 append    durable, under a signed head; and, where a quorum is configured, cosigned (quorum.h)
  *   7 TBS       with the serial that the log gave and the proof stapled in (tbs.c)
  *   8 lint      reads it back (lint.c)
  *   9 sign      in the token; assemble; answer
  *
  * A record (record.c) is a request for an entry without a certificate: it is answered after step 6.
+ * A CRL (crl.c) takes all nine steps, with a TBSCertList of its own instead of a TBSCertificate.
  *
  * A request is refused in steps 2 to 5, by rule, and nothing is left of it. From step 6 on nothing
- * is refused: what fails there is final, the process ends, and start-up recovers. What a crash
- * leaves is at worst a logged entry that was never signed, and never will be.
+ * is refused but for want of a quorum: what else fails there is final, the process ends, and start-up
+ * recovers. What a crash or a missing quorum leaves is at worst a logged entry that was never signed,
+ * and never will be; the latter are counted, and told (CA_INFO). A record waits for no quorum.
  *
  * Batching: the corridor takes the next batch when the signing threads have taken the last jobs of
  * the one before. So the next batch is being logged while the last one is being signed; under
  * load batches grow, since a batch costs two disk flushes and a head signature however large it
  * is; and a lone request waits for nobody. */
-#include "ca/issue.h"
-#include "base/clock.h"
-#include "base/fault.h"
 #include "base/log.h"
-#include "ca/crew.h"
-#include "ca/job.h"
-#include "ca/lint.h"
+#include "ca/corridor.h"
 #include "ca/record.h"
 #include "tlog/proof.h"
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -38,107 +34,8 @@
 
 #define JOBS (TLOG_BATCH_MAX + IPC_BATCH) /* beside a share for each signing thread */
 #define DRAIN_MS 3000
-#define REFUSED_LINES 10 /* log lines a second */
 #define WARN_BEFORE (30 * 86400)
 #define WARN_EVERY 86400
-/* What a certificate has beside names, key and the proof's extra: fixed fields and extensions,
- * a path of 48 hashes, a checkpoint with an origin of 255 bytes twice, the signature. */
-#define CERT_OVERHEAD (700 + 48 * 45 + 900 + 100)
-
-struct station { /* what one signing thread keeps */
-    struct digest digest;
-    struct { /* answers of its share that are still to be given */
-        struct buf frame;
-        struct caller *caller; /* held */
-    } out[CREW_SHARE_MAX];
-    unsigned n;
-    uint8_t cert[CA_CERT_MAX];
-};
-
-struct corridor {
-    const struct issue_options *o;
-    struct tbs_template template;
-    struct lint_policy lint;
-    struct door *door;
-    struct crew *crew;
-    struct station *stations;
-    int wake_fd;
-    int64_t started;
-    uint64_t first_index, signed_before; /* the log's size, and the issuing key's signatures (self-tests), at the start */
-    atomic_ullong issued, refused;
-
-    /* the rest is the corridor thread's own */
-    struct clock_guard clock;
-    struct digest digest;
-    struct buf answer, proof;
-    uint8_t body[JOB_BODY_MAX];
-    struct job *batch[TLOG_BATCH_MAX];
-    size_t n;
-    struct {
-        int64_t at; /* monotonic us */
-        double tokens;
-    } rate;
-    int64_t record_due; /* monotonic us at which the records so far are paid for */
-    struct {
-        int64_t second;
-        unsigned lines, hidden;
-    } said;
-    int64_t warned;
-};
-
-static int fault(const char *name, int asked, struct err *e)
-{
-    return asked ? err_set(e, ERR_INTERNAL, "fault", "fault point %s", name) : 0;
-}
-#define STEP(name) fault(name, FAULT(name), e)
-
-/* --- refusing --------------------------------------------------------------------------------------- */
-
-static void say_refused(struct corridor *c, const struct job *j, const struct err *why)
-{
-    char id[SPIFFE_ID_MAX + 1] = "";
-    int64_t second = clock_mono_ms() / 1000;
-    if (second != c->said.second) {
-        if (c->said.hidden)
-            log_info("more requests refused", "count", log_num(c->said.hidden), NULL);
-        c->said.second = second;
-        c->said.lines = c->said.hidden = 0;
-    }
-    if (c->said.lines == REFUSED_LINES) {
-        c->said.hidden++;
-        return;
-    }
-    c->said.lines++;
-    size_t n = j->request.spiffe_id.len;
-    memcpy(id, n ? (const char *)j->request.spiffe_id.p : "", n);
-    id[n] = 0; /* n <= SPIFFE_ID_MAX: ca_issue_parse; odd bytes are escaped by the log */
-    log_info("request refused", "rule", why->rule, "why", why->msg, "spiffe_id", id, NULL);
-}
-
-/* Ends a job of the corridor thread with a refusal. */
-static void refuse(struct corridor *c, struct job *j, const struct err *why)
-{
-    say_refused(c, j, why);
-    atomic_fetch_add(&c->refused, 1);
-    ca_refused_write(&c->answer, j->id, why);
-    caller_answer(j->caller, &c->answer);
-    caller_let_go(j->caller);
-    crew_return(c->crew, j);
-}
-
-/* Keeps the jobs that pass; refuses the others. */
-static void sift(struct corridor *c, int (*pass)(struct corridor *c, struct job *j, struct err *e))
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < c->n; i++) {
-        struct err why = {0};
-        if (pass(c, c->batch[i], &why) == 0)
-            c->batch[kept++] = c->batch[i];
-        else
-            refuse(c, c->batch[i], &why);
-    }
-    c->n = kept;
-}
 
 /* --- 1 receive, 2 parse ------------------------------------------------------------------------------ */
 
@@ -148,7 +45,9 @@ static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
     const char *token = hsm_token_name(o->hsm);
     size_t token_len = strlen(token);
     struct tlog_status s;
+    struct quorum_status q;
     tlog_status(o->log, &s);
+    quorum_status(o->quorum, &q);
     struct ca_info m = {.root = {o->root->der, o->root->len},
                         .issuing = {o->issuing->der, o->issuing->len},
                         .vkey = o->vkey,
@@ -159,20 +58,23 @@ static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
                         .first_index = c->first_index,
                         .issuing_signatures = hsm_sign_count_of(o->hsm, HSM_KEY_ISSUING) - c->signed_before,
                         .started = c->started,
-                        .token = {(const uint8_t *)token, token_len > 255 ? 255 : token_len}};
+                        .token = {(const uint8_t *)token, token_len > 255 ? 255 : token_len},
+                        .abandoned = c->abandoned,
+                        .quorum = (uint8_t)q.needed,
+                        .witnesses = (uint8_t)q.witnesses,
+                        .cosigned = (uint8_t)q.cosigned,
+                        .unwitnessed = q.open};
     ca_info_write(&c->answer, id, &m);
     caller_answer(caller, &c->answer);
 }
 
-/* Beside the batch: nothing is appended, and what is to be written the publisher writes. */
-static void answer_cosign(struct corridor *c, struct caller *caller, const struct ipc_frame *f)
+static int accept(struct job *j, uint8_t type, struct bytes body, struct err *e)
 {
-    struct err why = {0};
-    if (witnesses_accept(c->o->witnesses, c->o->log, f->body, &why) < 0)
-        ca_refused_write(&c->answer, f->id, &why);
-    else
-        ipc_frame_begin(&c->answer, CA_COSIGNED, f->id);
-    caller_answer(caller, &c->answer);
+    switch (type) {
+    case CA_RECORD: return record_accept(j, body, e);
+    case CA_CRL: return (j->crl = crl_draft_new(body, e)) ? 0 : -1;
+    default: return ca_issue_parse(&j->request, body, e);
+    }
 }
 
 static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, struct err *e)
@@ -182,11 +84,7 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
         answer_info(c, caller, f->id);
         return 0;
     }
-    if (f->type == CA_COSIGN) {
-        answer_cosign(c, caller, f);
-        return 0;
-    }
-    if (f->type != CA_ISSUE && f->type != CA_RECORD)
+    if (f->type != CA_ISSUE && f->type != CA_RECORD && f->type != CA_CRL)
         return err_set(e, ERR_MALFORMED, "ca-msg", "a message of type %u, which is no question",
                        f->type);
     struct job *j = crew_take(c->crew);
@@ -200,108 +98,12 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
     j->record = (struct tlog_record_info){0};
     struct err why = {0};
     const struct bytes body = {j->frame, f->body.len};
-    if ((f->type == CA_RECORD ? record_accept(j, body, &why) : ca_issue_parse(&j->request, body, &why)) == 0) {
+    if (accept(j, f->type, body, &why) == 0) {
         c->batch[c->n++] = j;
     } else {
         j->request = (struct ca_issue){0};
-        refuse(c, j, &why);
+        check_refuse(c, j, &why);
     }
-    return 0;
-}
-
-/* --- 3 profile and rate ------------------------------------------------------------------------------- */
-
-static int take_token(struct corridor *c, struct err *e)
-{
-    double rate = c->o->config->ca.rate;
-    if (rate <= 0)
-        return 0;
-    int64_t now = clock_mono_us();
-    c->rate.tokens += (double)(now - c->rate.at) * rate / 1e6;
-    c->rate.at = now;
-    if (c->rate.tokens > rate) /* at most one second's worth in one burst */
-        c->rate.tokens = rate;
-    if (c->rate.tokens < 1)
-        return err_set(e, ERR_RATE, "rate",
-                       "over %u certificates a second (ca.rate); try again in a moment",
-                       c->o->config->ca.rate);
-    c->rate.tokens -= 1;
-    return 0;
-}
-
-/* At most a second's worth in one burst. */
-static int take_record_token(struct corridor *c, struct err *e)
-{
-    int64_t now = clock_mono_us();
-    if (c->record_due < now - 1000000)
-        c->record_due = now - 1000000;
-    if (c->record_due > now)
-        return err_set(e, ERR_RATE, "rate", "over %d records a second; try again in a moment", RECORDS_A_SECOND);
-    c->record_due += RECORD_EVERY_US;
-    return 0;
-}
-
-static int pass_profile(struct corridor *c, struct job *j, struct err *e)
-{
-    if (j->record.type)
-        return take_record_token(c, e);
-    if (profile_check(&j->leaf, c->o->config, &j->request, e) < 0)
-        return -1;
-    return take_token(c, e);
-}
-
-/* --- 4 clock ------------------------------------------------------------------------------------------- */
-
-static int pass_clock(struct corridor *c, struct job *j, struct err *e)
-{
-    if (clock_guard_now(&c->clock, &j->now, e) < 0)
-        return -1;
-    if (j->record.type)
-        return 0;
-    return profile_validity(&j->leaf, j->now, c->o->issuing->not_after, e);
-}
-
-static void warn_issuer_ending(struct corridor *c)
-{
-    char when[21];
-    int64_t now = clock_wall();
-    if (c->o->issuing->not_after - now > WARN_BEFORE || now - c->warned < WARN_EVERY)
-        return;
-    c->warned = now;
-    clock_rfc3339(when, c->o->issuing->not_after);
-    log_warn("the issuing certificate ends soon; make a new one in time", "not_after", when, NULL);
-}
-
-/* --- 5 entry --------------------------------------------------------------------------------------------- */
-
-static int pass_entry(struct corridor *c, struct job *j, struct err *e)
-{
-    if (j->record.type)
-        return record_entry(j, e);
-    const struct ca_issue *m = &j->request;
-    const struct tlog_ext_info info = {.attestor = m->attestor,
-                                       .evidence = m->evidence,
-                                       .entry_id = m->entry_id,
-                                       .entry_revision = m->entry_revision,
-                                       .requester = m->requester,
-                                       .session = m->session};
-    if (tbs_leaf(&j->parts, j->extensions, sizeof j->extensions, &c->template, &c->digest, &j->leaf,
-                 e) < 0)
-        return -1;
-    buf_reset(&j->log_ext);
-    tlog_ext_write(&info, &j->log_ext);
-    struct tlog_entry entry = {.type = TLOG_ENTRY_TBS_CERT,
-                               .extensions = {j->log_ext.p, j->log_ext.len},
-                               .body = tbs_log_body(c->body, sizeof c->body, &j->parts)};
-    buf_reset(&j->log_entry);
-    tlog_entry_write(&entry, &j->log_entry);
-    size_t cert = j->parts.extensions.len + m->spki.len + j->parts.issuer.len +
-                  B64_LEN(j->log_ext.len) + CERT_OVERHEAD;
-    if (j->log_ext.failed || j->log_entry.failed || entry.body.len == 0 || cert > CA_CERT_MAX)
-        return err_set(e, ERR_TOO_LARGE, "cert-size",
-                       "names and key would make a certificate of over %d bytes", CA_CERT_MAX);
-    j->log_body =
-        (struct bytes){j->log_entry.p + j->log_entry.len - entry.body.len, entry.body.len};
     return 0;
 }
 
@@ -319,93 +121,49 @@ static int append(struct corridor *c, struct err *e)
         return err_set(e, ERR_INTERNAL, "log-full", "the log's indexes do not fit a serial; start a new log");
     for (size_t i = 0; i < c->n; i++)
         c->batch[i]->index = first + i;
+    c->batch_first = first;
     return 0;
 }
 
-static int build(struct corridor *c, size_t k, struct err *e)
+static int pass_quorum(struct corridor *c, struct job *j, struct err *e)
 {
-    struct job *j = c->batch[k];
-    if (j->record.type)
+    if (c->unwitnessed.code == ERR_NONE || j->crl)
         return 0;
+    *e = c->unwitnessed;
+    c->abandoned++;
+    return -1;
+}
+
+static bool has_certificates(const struct corridor *c)
+{
+    size_t i = 0;
+    while (i < c->n && c->batch[i]->crl)
+        i++;
+    return i < c->n;
+}
+
+/* The certificates of a batch that finds no quorum are in the log, and never signed. Its CRLs are: witnesses
+ * that are away let nobody's certificate live longer. */
+static void await_quorum(struct corridor *c)
+{
+    err_clear(&c->unwitnessed);
+    if (has_certificates(c) && quorum_await(c->o->quorum, &c->unwitnessed) < 0)
+        check_sift(c, pass_quorum);
+}
+
+static int build(struct corridor *c, struct job *j, struct err *e)
+{
+    if (j->crl)
+        return crl_build(j->crl, j->index, e);
     buf_reset(&c->proof);
-    tlog_batch_proof(c->o->log, k, (struct bytes){j->log_ext.p, j->log_ext.len}, &c->proof);
+    tlog_batch_proof(c->o->log, (size_t)(j->index - c->batch_first), (struct bytes){j->log_ext.p, j->log_ext.len},
+                     &c->proof);
     j->tbs = tbs_build(j->tbs_array, sizeof j->tbs_array, &j->parts,
                        TBS_SERIAL(c->o->config->log.number, j->index),
                        (struct bytes){c->proof.p, c->proof.len});
     if (c->proof.failed || j->tbs.len == 0)
         return err_set(e, ERR_INTERNAL, "cert-size", "certificate %llu does not fit its array",
                        (unsigned long long)j->index);
-    return 0;
-}
-
-/* --- 8 lint, 9 sign: on a signing thread --------------------------------------------------------------------- */
-
-static int sign(struct corridor *c, struct station *s, const struct job *j, struct bytes *cert,
-                struct err *e)
-{
-    uint8_t hash[DIGEST_SHA256], rs[64], der[80];
-    size_t len = sizeof rs;
-    if (digest_sha256(&s->digest, j->tbs.p, j->tbs.len, hash) < 0)
-        return err_set(e, ERR_INTERNAL, "digest", "SHA-256 failed; is memory exhausted?");
-    if (hsm_sign(c->o->hsm, HSM_KEY_ISSUING, hash, sizeof hash, rs, &len, e) < 0)
-        return -1;
-    long n = len == sizeof rs ? der_ecdsa_from_rs(der, sizeof der, rs, 32) : -1;
-    if (n < 0)
-        return err_set(e, ERR_HSM, "hsm-signature", "the token's signature has %zu bytes", len);
-    *cert = tbs_certificate(s->cert, sizeof s->cert, j->tbs, j->parts.signature_algorithm,
-                            (struct bytes){der, (size_t)n});
-    if (cert->len == 0)
-        return err_set(e, ERR_INTERNAL, "cert-size", "certificate %llu does not fit its array",
-                       (unsigned long long)j->index);
-    return 0;
-}
-
-/* Gives the answers of a share, and lets the callers go. */
-static int answer(void *arg, unsigned worker, struct err *e)
-{
-    struct station *s = &((struct corridor *)arg)->stations[worker];
-    int r = 0;
-    for (unsigned i = 0; i < s->n; i++) {
-        caller_answer(s->out[i].caller, &s->out[i].frame);
-        caller_let_go(s->out[i].caller);
-        if (r == 0)
-            r = STEP("issue-answered");
-    }
-    s->n = 0;
-    return r;
-}
-
-static int finish(struct corridor *c, struct station *s, struct job *j, struct buf *frame, struct err *e)
-{
-    struct bytes cert;
-    const struct lint_expect expect = {
-        .request = &j->request, .index = j->index, .now = j->now, .log_body = j->log_body};
-    if (lint_leaf(&c->lint, &s->digest, &expect, j->tbs, e) < 0) { /* 8 */
-        /* Refused before the process ends: asked again, it would end the next one too. */
-        ca_refused_write(frame, j->id, e);
-        caller_answer(j->caller, frame);
-        return -1;
-    }
-    if (sign(c, s, j, &cert, e) < 0 || STEP("issue-signed") < 0) /* 9 */
-        return -1;
-    const struct ca_issued m = {.index = j->index,
-                                .not_before = j->parts.not_before,
-                                .not_after = j->parts.not_after,
-                                .cert = cert};
-    ca_issued_write(frame, j->id, &m);
-    atomic_fetch_add(&c->issued, 1);
-    return 0;
-}
-
-static int work(void *arg, unsigned worker, struct job *j, struct err *e)
-{
-    struct corridor *c = arg;
-    struct station *s = &c->stations[worker];
-    if (finish(c, s, j, &s->out[s->n].frame, e) < 0) {
-        caller_let_go(j->caller);
-        return -1;
-    }
-    s->out[s->n++].caller = j->caller;
     return 0;
 }
 
@@ -434,21 +192,34 @@ static int walk(struct corridor *c, struct err *e)
 {
     if (STEP("issue-received") < 0)
         return -1;
-    sift(c, pass_profile); /* 3 */
-    sift(c, pass_clock);   /* 4 */
-    sift(c, pass_entry);   /* 5 */
+    check_sift(c, check_profile); /* 3 */
+    check_sift(c, check_clock);   /* 4 */
+    check_sift(c, check_entry);   /* 5 */
     if (c->n == 0)
         return 0;
-    if (STEP("issue-checked") < 0 || append(c, e) < 0 || STEP("issue-logged") < 0) /* 6 */
+    /* What the signer itself has to say comes before what rests on it; the clock has just been good. */
+    if (STEP("issue-checked") < 0 || notices_tell(&c->notices, c->clock.last, e) < 0 || append(c, e) < 0 || STEP("issue-logged") < 0) /* 6 */
         return -1;
+    answer_records(c);
+    await_quorum(c);
     for (size_t k = 0; k < c->n; k++) { /* 7 */
-        if (build(c, k, e) < 0 || STEP("issue-tbs") < 0)
+        if (build(c, c->batch[k], e) < 0 || STEP("issue-tbs") < 0)
             return -1;
     }
-    answer_records(c);
     crew_submit(c->crew, c->batch, c->n); /* to 8 and 9 */
     c->n = 0;
     return 0;
+}
+
+static void warn_issuer_ending(struct corridor *c)
+{
+    char when[21];
+    int64_t now = clock_wall();
+    if (c->o->issuing->not_after - now > WARN_BEFORE || now - c->warned < WARN_EVERY)
+        return;
+    c->warned = now;
+    clock_rfc3339(when, c->o->issuing->not_after);
+    log_warn("the issuing certificate ends soon; make a new one in time", "not_after", when, NULL);
 }
 
 static int run(struct corridor *c, struct err *e)
@@ -505,6 +276,7 @@ static void clock_floor(struct corridor *c)
     clock_rfc3339(newest, c->clock.last);
     log_warn("the clock is behind the log's newest entry, and accepted by the operator", "clock", now,
              "newest_entry", newest, NULL);
+    c->ahead = c->clock.last;
     c->clock.last = c->started;
 }
 
@@ -528,19 +300,27 @@ static int open_corridor(struct corridor *c, struct err *e)
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->wake_fd < 0)
         return err_errno(e, "signer-wake", "cannot make an eventfd");
-    if (tbs_template_init(&c->template, o->issuing->subject, o->issuing->key_id, e) < 0 ||
+    if (tbs_template_init(&c->template, o->config, o->issuing->subject, o->issuing->key_id, e) < 0 ||
         open_stations(c, e) < 0)
         return -1;
     c->door = door_new(o->listen_fd, c->wake_fd, o->stop_fd, o->peer_uid, e);
     const struct crew_options crew = {.threads = o->config->token.threads,
                                       .jobs = JOBS + o->config->token.threads * CREW_SHARE_MAX,
-                                      .work = work,
-                                      .flush = answer,
+                                      .work = finish_work,
+                                      .flush = finish_answer,
                                       .arg = c,
                                       .wake_fd = c->wake_fd};
     if (!c->door || !(c->crew = crew_new(&crew, e)))
         return -1;
-    return 0;
+    return notices_init(&c->notices, o->config, o->log, o->vkey, c->ahead, e);
+}
+
+/* At once where the clock is good; else with the first batch (walk). */
+static int tell_first(struct corridor *c, struct err *e)
+{
+    struct err why = {0};
+    int64_t now;
+    return clock_guard_now(&c->clock, &now, &why) < 0 ? 0 : notices_tell(&c->notices, now, e);
 }
 
 static void close_corridor(struct corridor *c)
@@ -562,6 +342,7 @@ static void close_corridor(struct corridor *c)
     digest_free(&c->digest);
     buf_free(&c->answer);
     buf_free(&c->proof);
+    notices_free(&c->notices);
     if (c->wake_fd >= 0)
         close(c->wake_fd);
     free(c);
@@ -574,7 +355,7 @@ int issue_run(const struct issue_options *o, struct err *e)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for the corridor");
     c->o = o;
     c->wake_fd = -1;
-    int r = open_corridor(c, e) < 0 ? -1 : run(c, e);
+    int r = open_corridor(c, e) < 0 || tell_first(c, e) < 0 ? -1 : run(c, e);
     close_corridor(c);
     return r;
 }

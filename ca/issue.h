@@ -3,7 +3,7 @@
 #define CA_ISSUE_H
 #include "base/config.h"
 #include "ca/cacert.h"
-#include "ca/witnesses.h"
+#include "ca/quorum.h"
 #include "hsm/hsm.h"
 #include "tlog/log.h"
 #include <sys/types.h>
@@ -13,7 +13,7 @@ struct issue_options { /* nothing owned; all outlives issue_run */
     struct hsm *hsm;
     struct tlog *log;
     const struct cacert *root, *issuing;
-    const struct witnesses *witnesses;
+    struct quorum *quorum;
     struct bytes vkey; /* text of the log's verifier key */
     int listen_fd, stop_fd; /* stop_fd: readable when it is time to drain */
     uid_t peer_uid;

@@ -1,6 +1,7 @@
 /* One request on its way through the corridor, with all the memory that it needs. */
 #ifndef CA_JOB_H
 #define CA_JOB_H
+#include "ca/crl.h"
 #include "ca/door.h"
 #include "ca/tbs.h"
 #include "tlog/record.h"
@@ -14,6 +15,7 @@ struct job {
     uint64_t id;
     struct ca_issue request; /* views into frame */
     struct tlog_record_info record; /* views into frame; type 0: a certificate is asked for */
+    struct crl_draft *crl; /* owned; NULL: no CRL is asked for */
     struct profile_leaf leaf;
     struct tbs_parts parts;
     struct buf log_ext;    /* extension list of the log entry; memory kept from job to job */

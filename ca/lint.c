@@ -1,4 +1,5 @@
 #include "ca/lint.h"
+#include "base/crl_name.h"
 #include "base/der.h"
 #include "base/oid.h"
 #include "base/spiffe.h"
@@ -143,6 +144,26 @@ static bool eku_good(struct bytes value)
            bytes_eq(client, OID_EKU_CLIENT, OID_LEN(OID_EKU_CLIENT));
 }
 
+/* noRevAvail up to the short limit, else the one CRL that its key belongs to. The shard is reckoned here once
+ * more: the hash's leading bits, as the name has them. */
+static bool revocation_good(const struct extension *x, const struct config *c, uint32_t lifetime,
+                            const uint8_t spki_hash[DIGEST_SHA256])
+{
+    char want[CRL_URL_MAX];
+    struct cur in = cur_of(x->value.p, x->value.len), points, point, name, full;
+    struct bytes url;
+    unsigned shard = 0;
+    if (lifetime <= c->crl.short_limit)
+        return IS_EXT(x, OID_EXT_NO_REV_AVAIL, false) && bytes_eq(x->value, "\x05\x00", 2);
+    for (unsigned n = 1, bit = 0; n < c->crl.shards; n *= 2, bit++)
+        shard = shard << 1 | (spki_hash[bit / 8] >> (7 - bit % 8) & 1);
+    snprintf(want, sizeof want, "%s/crl/%u-%u.crl", c->external_url, c->crl.shards, shard);
+    return IS_EXT(x, OID_EXT_CDP, false) && der_enter(&in, DER_SEQUENCE, &points) == 0 && cur_done(&in) &&
+           der_enter(&points, DER_SEQUENCE, &point) == 0 && cur_done(&points) &&
+           der_enter(&point, 0xa0, &name) == 0 && cur_done(&point) && der_enter(&name, 0xa0, &full) == 0 &&
+           cur_done(&name) && der_get(&full, 0x86, &url) == 0 && cur_done(&full) && bytes_eq_str(url, want);
+}
+
 /* The address that a text of the request stands for; 0 when it is a DNS name. */
 static size_t address_of(struct bytes text, uint8_t out[16])
 {
@@ -261,8 +282,8 @@ static int check_extensions(struct read *r, const struct lint_policy *p, struct 
         return refuse(e, "lint-extensions", "extKeyUsage");
     if (!IS_EXT(&ext[4], OID_EXT_BASIC, true) || !bytes_eq(ext[4].value, "\x30\x00", 2))
         return refuse(e, "lint-extensions", "basicConstraints is not cA=FALSE");
-    if (!IS_EXT(&ext[5], OID_EXT_NO_REV_AVAIL, false) || !bytes_eq(ext[5].value, "\x05\x00", 2))
-        return refuse(e, "lint-extensions", "noRevAvail");
+    if (!revocation_good(&ext[5], p->config, x->request->lifetime, r->spki_hash))
+        return refuse(e, "lint-extensions", "neither noRevAvail nor the CRL of its key, as its lifetime asks for");
     if (!IS_EXT(&ext[6], OID_EXT_SAN, true) || !san_good(ext[6].value, p, x->request))
         return refuse(e, "lint-san", "the names are not the ones asked for, or not permitted");
     if (!IS_EXT(&ext[7], OID_STAPLED_PROOF, false) || !proof_good(ext[7].value, x->index))

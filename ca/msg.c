@@ -1,6 +1,7 @@
 /* The fixed table of messages, both directions of each side by side. A field that is over its bound
  * is refused when read, and never written: the writer's buffer is marked failed. */
 #include "ca/msg.h"
+#include "base/crl_name.h"
 #include "base/spiffe.h"
 #include <string.h>
 
@@ -206,6 +207,99 @@ int ca_cosign_parse(struct ca_cosign *m, struct bytes body, struct err *e)
     return cur_done(&c) ? 0 : malformed(e, "cosignature", "a field");
 }
 
+/* --- CA_CRL and CA_CRL_SIGNED ------------------------------------------------------------------ */
+
+#define REVOKED_LEN 17
+
+static bool crl_bounded(const struct ca_crl *m)
+{
+    struct cur c = cur_of(m->revoked.p, m->revoked.len);
+    struct ca_crl_revoked r;
+    uint64_t last = 0;
+    if (!crl_name_good((struct crl_name){m->shards, m->shard}) || m->count > CA_CRL_REVOKED_MAX ||
+        m->revoked.len != (size_t)m->count * REVOKED_LEN)
+        return false;
+    while (ca_crl_next(&c, &r)) {
+        if (r.serial <= last || r.time < 0)
+            return false;
+        last = r.serial;
+    }
+    return true;
+}
+
+void ca_crl_put(struct buf *revoked, const struct ca_crl_revoked *r)
+{
+    buf_u64(revoked, r->serial);
+    buf_u64(revoked, (uint64_t)r->time);
+    buf_u8(revoked, r->reason);
+}
+
+bool ca_crl_next(struct cur *revoked, struct ca_crl_revoked *r)
+{
+    uint64_t time = 0;
+    if (cur_left(revoked) == 0)
+        return false;
+    cur_u64(revoked, &r->serial);
+    cur_u64(revoked, &time);
+    cur_u8(revoked, &r->reason);
+    r->time = time <= INT64_MAX ? (int64_t)time : -1;
+    return !revoked->failed;
+}
+
+void ca_crl_write(struct buf *b, uint64_t id, const struct ca_crl *m)
+{
+    ipc_frame_begin(b, CA_CRL, id);
+    if (!crl_bounded(m)) {
+        b->failed = true;
+        return;
+    }
+    buf_u16(b, m->shards);
+    buf_u16(b, m->shard);
+    buf_u16(b, m->count);
+    buf_put(b, m->revoked.p, m->revoked.len);
+}
+
+int ca_crl_parse(struct ca_crl *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    memset(m, 0, sizeof *m);
+    cur_u16(&c, &m->shards);
+    cur_u16(&c, &m->shard);
+    cur_u16(&c, &m->count);
+    cur_take(&c, (size_t)m->count * REVOKED_LEN, &m->revoked);
+    return cur_done(&c) && crl_bounded(m) ? 0 : malformed(e, "CRL request", "a field");
+}
+
+static bool crl_signed_bounded(const struct ca_crl_signed *m)
+{
+    return m->crl.len > 0 && m->crl.len <= CA_CRL_MAX && m->this_update >= 0 && m->this_update < m->next_update;
+}
+
+void ca_crl_signed_write(struct buf *b, uint64_t id, const struct ca_crl_signed *m)
+{
+    ipc_frame_begin(b, CA_CRL_SIGNED, id);
+    buf_u64(b, m->number);
+    buf_u64(b, (uint64_t)m->this_update);
+    buf_u64(b, (uint64_t)m->next_update);
+    buf_vec16(b, m->crl.p, m->crl.len);
+    if (!crl_signed_bounded(m))
+        b->failed = true;
+}
+
+int ca_crl_signed_parse(struct ca_crl_signed *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    uint64_t from = 0, to = 0;
+    memset(m, 0, sizeof *m);
+    cur_u64(&c, &m->number);
+    cur_u64(&c, &from);
+    cur_u64(&c, &to);
+    cur_vec16(&c, &m->crl);
+    m->this_update = from <= INT64_MAX ? (int64_t)from : -1;
+    m->next_update = to <= INT64_MAX ? (int64_t)to : -1;
+    return cur_done(&c) && crl_signed_bounded(m) ? 0 : malformed(e, "signed CRL", "a field");
+}
+
 /* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
 
 static bool info_bounded(const struct ca_info *m)
@@ -213,7 +307,7 @@ static bool info_bounded(const struct ca_info *m)
     return m->root.len > 0 && m->root.len <= INFO_CERT_MAX && m->issuing.len > 0 &&
            m->issuing.len <= INFO_CERT_MAX && m->vkey.len > 0 && m->vkey.len <= INFO_VKEY_MAX &&
            !memchr(m->vkey.p, 0, m->vkey.len) && !memchr(m->token.p, 0, m->token.len) &&
-           m->started >= 0;
+           m->started >= 0 && m->quorum <= m->witnesses && m->cosigned <= m->witnesses;
 }
 
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
@@ -234,12 +328,18 @@ void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
     buf_u64(b, m->issuing_signatures);
     buf_u64(b, (uint64_t)m->started);
     buf_vec8(b, m->token.p, m->token.len);
+    buf_u64(b, m->abandoned);
+    buf_u8(b, m->quorum);
+    buf_u8(b, m->witnesses);
+    buf_u8(b, m->cosigned);
+    buf_u8(b, m->unwitnessed);
 }
 
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
 {
     struct cur c = cur_of(body.p, body.len);
     uint64_t started;
+    uint8_t unwitnessed;
     memset(m, 0, sizeof *m);
     cur_vec16(&c, &m->root);
     cur_vec16(&c, &m->issuing);
@@ -252,9 +352,15 @@ int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
     cur_u64(&c, &m->issuing_signatures);
     cur_u64(&c, &started);
     cur_vec8(&c, &m->token);
-    if (!cur_done(&c) || started > INT64_MAX)
+    cur_u64(&c, &m->abandoned);
+    cur_u8(&c, &m->quorum);
+    cur_u8(&c, &m->witnesses);
+    cur_u8(&c, &m->cosigned);
+    cur_u8(&c, &unwitnessed);
+    if (!cur_done(&c) || started > INT64_MAX || unwitnessed > 1)
         return malformed(e, "info answer", "a field");
     m->started = (int64_t)started;
+    m->unwitnessed = unwitnessed;
     if (!info_bounded(m))
         return malformed(e, "info answer", "a certificate, the verifier key or the token name");
     return 0;

@@ -7,8 +7,11 @@
  *   CA_RECORD       u16 type ‖ vec16 body of the entry      → CA_RECORDED or CA_REFUSED
  *   CA_RECORDED     u64 index
  *   CA_COSIGN       a witness's cosignature, below     → CA_COSIGNED (empty) or CA_REFUSED
+ *   CA_HEAD         empty; unasked, to the notary: another head of the log is published
+ *   CA_CRL          which list, and whom it names, below → CA_CRL_SIGNED or CA_REFUSED
  *   CA_REFUSED      u8 err_code ‖ vec8 rule ‖ vec16 message
  *
+ * CA_COSIGN and CA_HEAD are spoken at the notary's door alone (quorum.h), the others at the corridor's.
  * Parsed structs hold views into the frame; written ones borrow from the caller.
  */
 #ifndef CA_MSG_H
@@ -16,7 +19,7 @@
 #include "base/ipc.h"
 
 enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY, CA_RECORD, CA_RECORDED,
-       CA_COSIGN, CA_COSIGNED };
+       CA_COSIGN, CA_COSIGNED, CA_CRL, CA_CRL_SIGNED, CA_HEAD };
 enum ca_profile_id {
     CA_PROFILE_WORKLOAD = 1, /* X509-SVID of a registered workload or agent */
     CA_PROFILE_SERVER = 2    /* this authority's own TLS server: spiffe://td/mayfly/server */
@@ -51,6 +54,25 @@ struct ca_record { /* tlog/record.h; the signer sets its time */
     uint16_t type;
     struct bytes body;
 };
+/* A CRL: u16 shards ‖ u16 shard ‖ u16 count ‖ count times (u64 serial ‖ u64 time ‖ u8 reason), serials
+ * ascending. As many as the signed list has room for in one frame, at 42 bytes each at most. */
+#define CA_CRL_REVOKED_MAX 1400
+#define CA_CRL_MAX 63488 /* DER */
+struct ca_crl {
+    uint16_t shards, shard;
+    uint16_t count;
+    struct bytes revoked; /* count of them, as above */
+};
+struct ca_crl_revoked {
+    uint64_t serial;
+    int64_t time;
+    uint8_t reason; /* RFC 5280 section 5.3.1 */
+};
+struct ca_crl_signed {
+    uint64_t number; /* index of its record in the log */
+    int64_t this_update, next_update;
+    struct bytes crl; /* DER */
+};
 #define CA_ROOT_LEN 32
 #define CA_KEY_ID_LEN 4
 #define CA_COSIGNATURE_LEN 64
@@ -69,6 +91,11 @@ struct ca_info {
     uint64_t issuing_signatures;  /* and what its issuing key has signed since: mayfly log reconcile */
     int64_t started;              /* wall seconds */
     struct bytes token;           /* name of the token */
+    uint64_t abandoned;           /* certificates logged since first_index and never to be signed: their
+                                   * head found no quorum */
+    uint8_t quorum, witnesses;    /* how many must cosign a head (0: nobody), and of how many */
+    uint8_t cosigned;             /* how many have cosigned the published one */
+    bool unwitnessed;             /* no certificate is issued until the quorum is there */
 };
 void ca_issue_write(struct buf *b, uint64_t id, const struct ca_issue *m);
 int ca_issue_parse(struct ca_issue *m, struct bytes body, struct err *e);
@@ -82,6 +109,13 @@ void ca_recorded_write(struct buf *b, uint64_t id, uint64_t index);
 int ca_recorded_parse(uint64_t *index, struct bytes body, struct err *e);
 void ca_cosign_write(struct buf *b, uint64_t id, const struct ca_cosign *m);
 int ca_cosign_parse(struct ca_cosign *m, struct bytes body, struct err *e);
+void ca_crl_write(struct buf *b, uint64_t id, const struct ca_crl *m);
+int ca_crl_parse(struct ca_crl *m, struct bytes body, struct err *e);
+/* The elements of ca_crl.revoked. put: appends one; next: false when none is left. */
+void ca_crl_put(struct buf *revoked, const struct ca_crl_revoked *r);
+bool ca_crl_next(struct cur *revoked, struct ca_crl_revoked *r);
+void ca_crl_signed_write(struct buf *b, uint64_t id, const struct ca_crl_signed *m);
+int ca_crl_signed_parse(struct ca_crl_signed *m, struct bytes body, struct err *e);
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m);
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e);
 

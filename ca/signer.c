@@ -36,6 +36,8 @@ struct signer {
     struct buf vkey_text;
     struct cacert root, issuing;
     struct witnesses witnesses;
+    struct quorum *quorum;
+    int published_fd; /* the log's word to the quorum */
     int stop_fd;
     int64_t progress_at;
 };
@@ -132,7 +134,7 @@ static int confine(const struct config *c, struct err *e)
                        "the token's folder %s (from %s) lies where the frontend may read, by %s: keep them apart",
                        tokens, conf, open_by);
     module_folder(c, module);
-    const struct sandbox_path paths[] = {
+    struct sandbox_path paths[SANDBOX_PATHS_MAX] = {
         {c->log.dir, true, true},    {c->ca.dir, false, true},
         {tokens, true, true},        {conf ? conf : "/etc/softhsm", false, true},
         {module, false, true},       {"/usr", false, true},
@@ -142,7 +144,7 @@ static int confine(const struct config *c, struct err *e)
         {"/dev/null", true, true},   {"/proc/self", false, true},
         {"/run/pcscd", true, true}, /* smart cards and USB tokens */
     };
-    return sandbox_enter(SANDBOX_SIGNER, paths, sizeof paths / sizeof *paths, e);
+    return sandbox_enter(SANDBOX_SIGNER, paths, sandbox_add(paths, c->log.archive), e);
 }
 
 /* Signals are blocked before the first thread is made, so that all inherit it; SIGTERM is read
@@ -272,7 +274,9 @@ static void progress(void *arg, uint64_t done, uint64_t total)
 static int open_log(struct signer *s, struct err *e)
 {
     const struct tlog_options o = {.dir = s->config->log.dir,
+                                   .archive = s->config->log.archive,
                                    .vkey = &s->vkey,
+                                   .published_fd = s->published_fd,
                                    .sign = sign_head,
                                    .sign_arg = s,
                                    .full_check = s->o->first_start,
@@ -280,6 +284,17 @@ static int open_log(struct signer *s, struct err *e)
                                    .progress_arg = s};
     s->progress_at = clock_mono_ms();
     return tlog_open(&s->log, &o, e);
+}
+
+static int open_quorum(struct signer *s, struct err *e)
+{
+    const struct quorum_options o = {.witnesses = &s->witnesses,
+                                     .log = s->log,
+                                     .needed = s->config->witnesses.quorum,
+                                     .timeout_ms = s->config->witnesses.timeout_ms};
+    if (!(s->quorum = quorum_new(&o, e)))
+        return -1;
+    return s->o->notary_fd > 0 ? quorum_listen(s->quorum, s->o->notary_fd, s->published_fd, s->o->notary_uid, e) : 0;
 }
 
 static void say_ready(const struct signer *s)
@@ -300,7 +315,7 @@ static int serve(struct signer *s, struct err *e)
                                     .log = s->log,
                                     .root = &s->root,
                                     .issuing = &s->issuing,
-                                    .witnesses = &s->witnesses,
+                                    .quorum = s->quorum,
                                     .vkey = {s->vkey_text.p, s->vkey_text.len},
                                     .listen_fd = s->o->listen_fd,
                                     .stop_fd = s->stop_fd,
@@ -321,8 +336,11 @@ int signer_run(const struct signer_options *o, struct err *e)
     s->config = o->config;
     s->stop_fd = -1;
     buf_init(&s->vkey_text, 1024);
-    int r = witnesses_load(&s->witnesses, s->config, e) < 0 ? -1 : enter(s, e);
-    if (r == 0 && (open_token(s, e) < 0 || load_certs(s, e) < 0 || open_log(s, e) < 0))
+    s->published_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r = s->published_fd < 0 ? err_errno(e, "signer-wake", "cannot make an eventfd") : 0;
+    if (r == 0 && (witnesses_load(&s->witnesses, s->config, e) < 0 || enter(s, e) < 0))
+        r = -1;
+    if (r == 0 && (open_token(s, e) < 0 || load_certs(s, e) < 0 || open_log(s, e) < 0 || open_quorum(s, e) < 0))
         r = -1;
     bool served = r == 0;
     if (served)
@@ -330,6 +348,7 @@ int signer_run(const struct signer_options *o, struct err *e)
     secret_free(&s->pin);
     if (served && r < 0)
         return -1; /* token or log may be in any state: the process ends, and start-up recovers */
+    quorum_free(s->quorum);
     tlog_close(s->log);
     hsm_close(s->hsm);
     witnesses_free(&s->witnesses);
@@ -337,6 +356,8 @@ int signer_run(const struct signer_options *o, struct err *e)
     buf_free(&s->vkey_text);
     if (s->stop_fd >= 0)
         close(s->stop_fd);
+    if (s->published_fd >= 0)
+        close(s->published_fd);
     free(s);
     return r;
 }

@@ -13,8 +13,9 @@
 struct signer_options {
     const struct config *config;
     int listen_fd;
+    int notary_fd; /* listener of the notary's; 0: none */
     int ready_fd; /* an eventfd that is written to when it serves; 0: nobody asks */
-    uid_t peer_uid;
+    uid_t peer_uid, notary_uid; /* who may connect to each */
     uid_t uid; /* to drop to; (uid_t)-1: stay */
     gid_t gid;
     bool first_start, accept_clock_back;

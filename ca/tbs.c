@@ -1,5 +1,6 @@
 /* Written back to front (base/der.h): in each function the last field stands first. */
 #include "ca/tbs.h"
+#include "base/crl_name.h"
 #include "base/oid.h"
 #include <string.h>
 
@@ -26,10 +27,6 @@ void tbs_extension(struct derw *w, const char *oid, size_t oid_len, bool critica
 static void write_fixed(struct derw *w)
 {
     size_t m = derw_mark(w);
-    derw_tlv(w, DER_NULL, NULL, 0);
-    EXT(w, OID_EXT_NO_REV_AVAIL, false, m); /* RFC 9608 */
-
-    m = derw_mark(w);
     derw_tlv(w, DER_SEQUENCE, NULL, 0); /* cA DEFAULT FALSE is left out in DER */
     EXT(w, OID_EXT_BASIC, true, m);
 
@@ -44,10 +41,11 @@ static void write_fixed(struct derw *w)
     EXT(w, OID_EXT_KEY_USAGE, true, m);
 }
 
-int tbs_template_init(struct tbs_template *t, struct bytes issuer_name, struct bytes issuer_key_id,
-                      struct err *e)
+int tbs_template_init(struct tbs_template *t, const struct config *config, struct bytes issuer_name,
+                      struct bytes issuer_key_id, struct err *e)
 {
     struct derw w;
+    t->config = config;
     t->issuer = issuer_name;
     derw_init(&w, t->aki_array, sizeof t->aki_array);
     derw_tlv(&w, DER_CTX, issuer_key_id.p, issuer_key_id.len);
@@ -58,10 +56,39 @@ int tbs_template_init(struct tbs_template *t, struct bytes issuer_name, struct b
     derw_init(&w, t->fixed_array, sizeof t->fixed_array);
     write_fixed(&w);
     t->fixed = derw_bytes(&w);
+    failed |= w.failed;
+    derw_init(&w, t->no_rev_avail_array, sizeof t->no_rev_avail_array);
+    derw_tlv(&w, DER_NULL, NULL, 0);
+    EXT(&w, OID_EXT_NO_REV_AVAIL, false, 0); /* RFC 9608 */
+    t->no_rev_avail = derw_bytes(&w);
     if (failed || w.failed)
         return err_set(e, ERR_CORRUPT, "issuing-cert",
                        "the issuing certificate's key identifier is too long");
     return 0;
+}
+
+void tbs_point_name(struct derw *w, const char *url, size_t len)
+{
+    size_t m = derw_mark(w);
+    derw_tlv(w, GN_URI, url, len);
+    derw_wrap(w, DER_CTX_CONS, m); /* fullName */
+    derw_wrap(w, DER_CTX_CONS, m); /* distributionPoint */
+}
+
+/* RFC 5280, section 4.2.1.13: one point, one name. */
+static void write_revocation(struct derw *w, const struct tbs_template *t, const struct profile_leaf *leaf,
+                             const uint8_t spki_hash[DIGEST_SHA256])
+{
+    char url[CRL_URL_MAX];
+    if (leaf->lifetime <= t->config->crl.short_limit) {
+        derw_raw(w, t->no_rev_avail.p, t->no_rev_avail.len);
+        return;
+    }
+    size_t m = derw_mark(w), n = crl_url_write(url, t->config->external_url, crl_name_of(t->config->crl.shards, spki_hash));
+    tbs_point_name(w, url, n);
+    derw_wrap(w, DER_SEQUENCE, m);
+    derw_wrap(w, DER_SEQUENCE, m);
+    EXT(w, OID_EXT_CDP, false, m);
 }
 
 static void write_san(struct derw *w, const struct profile_leaf *leaf)
@@ -90,6 +117,7 @@ int tbs_leaf(struct tbs_parts *p, uint8_t *array, size_t cap, const struct tbs_t
     struct derw w;
     derw_init(&w, array, cap);
     write_san(&w, leaf);
+    write_revocation(&w, t, leaf, p->spki_hash);
     derw_raw(&w, t->fixed.p, t->fixed.len);
     size_t m = derw_mark(&w);
     derw_tlv(&w, DER_OCTET_STRING, key_id, sizeof key_id);

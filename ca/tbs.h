@@ -4,7 +4,9 @@
  * is allocated. Not done here: deciding (profile.c), checking (lint.c).
  *
  * Leaf extensions, in this order: authorityKeyIdentifier, subjectKeyIdentifier, keyUsage,
- * extKeyUsage, basicConstraints, noRevAvail, subjectAltName, stapled proof.
+ * extKeyUsage, basicConstraints, noRevAvail or cRLDistributionPoints, subjectAltName, stapled proof.
+ * A lifetime of at most crl.short_limit has noRevAvail (RFC 9608); a longer one names the CRL that
+ * would say so if it were revoked (base/crl_name.h).
  */
 #ifndef CA_TBS_H
 #define CA_TBS_H
@@ -38,12 +40,16 @@ extern const struct bytes tbs_ecdsa_sha256, tbs_ecdsa_sha384; /* AlgorithmIdenti
 /* What every leaf of one issuing certificate has in common. */
 struct tbs_template {
     struct bytes issuer; /* view into the issuing certificate */
-    uint8_t aki_array[64], fixed_array[128];
+    const struct config *config; /* not owned: its crl and external_url */
+    uint8_t aki_array[64], fixed_array[128], no_rev_avail_array[16];
     struct bytes aki;   /* authorityKeyIdentifier, whole extension */
-    struct bytes fixed; /* keyUsage to noRevAvail, whole extensions */
+    struct bytes fixed; /* keyUsage to basicConstraints, whole extensions */
+    struct bytes no_rev_avail;
 };
-int tbs_template_init(struct tbs_template *t, struct bytes issuer_name, struct bytes issuer_key_id,
-                      struct err *e);
+int tbs_template_init(struct tbs_template *t, const struct config *config, struct bytes issuer_name,
+                      struct bytes issuer_key_id, struct err *e);
+/* DistributionPointName { fullName { URI } }, as cRLDistributionPoints and issuingDistributionPoint have it. */
+void tbs_point_name(struct derw *w, const char *url, size_t len);
 /* Fills p for this leaf; its extensions are written into the array. */
 int tbs_leaf(struct tbs_parts *p, uint8_t *array, size_t cap, const struct tbs_template *t,
              struct digest *d, const struct profile_leaf *leaf, struct err *e);

@@ -1,9 +1,5 @@
 #include "ca/witnesses.h"
-#include "ca/msg.h"
 #include <string.h>
-
-_Static_assert(CONFIG_WITNESSES_MAX <= TLOG_COSIGNERS, "every configured witness has its place");
-_Static_assert(CA_ROOT_LEN == TLOG_HASH, "a root is a hash");
 
 int witnesses_load(struct witnesses *w, const struct config *c, struct err *e)
 {
@@ -15,6 +11,10 @@ int witnesses_load(struct witnesses *w, const struct config *c, struct err *e)
             return err_wrap(e, "witnesses.list, entry %zu, vkey", i + 1);
         }
         w->count++;
+        for (size_t k = 0; k < i; k++)
+            if (memcmp(w->key[k].pub, w->key[i].pub, sizeof w->key[i].pub) == 0)
+                return err_set(e, ERR_CONFIG, "witness", "witnesses.list, entries %zu and %zu have one public key", k + 1,
+                               i + 1);
     }
     return 0;
 }
@@ -24,21 +24,4 @@ void witnesses_free(struct witnesses *w)
     for (size_t i = 0; i < w->count; i++)
         tlog_vkey_free(&w->key[i]);
     w->count = 0;
-}
-
-int witnesses_accept(const struct witnesses *w, struct tlog *log, struct bytes body, struct err *e)
-{
-    struct ca_cosign m;
-    struct tlog_checkpoint c = {.origin = ""};
-    struct tlog_cosignature s;
-    if (ca_cosign_parse(&m, body, e) < 0)
-        return -1;
-    c.size = m.size;
-    memcpy(&c.root, m.root.p, sizeof c.root);
-    s.time = m.time;
-    memcpy(s.sig, m.sig.p, sizeof s.sig);
-    for (size_t i = 0; i < w->count; i++)
-        if (bytes_eq(m.key_id, w->key[i].id, sizeof w->key[i].id))
-            return tlog_cosign(log, &c, &w->key[i], &s, e);
-    return err_set(e, ERR_UNAUTHORIZED, "witness", "no configured witness has a key of that id");
 }

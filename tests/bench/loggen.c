@@ -1,6 +1,11 @@
 /* Makes a published log of many entries, to measure `mayfly log verify` and what reads logs.
  *
  *   bench_loggen --out DIR [--entries N] [--ids K]
+ *   bench_loggen --authority DIR [--entries N] [--ids K]
+ *
+ * With --authority it lets the log of an authority of the trust domain bench.example grow, which is
+ * not running, by the log's own append and signed in its token; the last entry is a minute old.
+ * Otherwise:
  *
  * The files are what an authority publishes, tiles, bundles and a signed checkpoint, made by the
  * rooms' own code (ca/tbs, tlog/entry, tlog/record, tlog/tile) but not through the journal: there
@@ -15,7 +20,9 @@
 #include "base/fileio.h"
 #include "base/oid.h"
 #include "ca/cacert.h"
+#include "ca/signer.h"
 #include "ca/tbs.h"
+#include "hsm/hsm.h"
 #include "tlog/internal.h"
 #include "tlog/record.h"
 #include <getopt.h>
@@ -36,6 +43,7 @@
 static struct gen {
     const char *dir;
     uint64_t entries, ids;
+    struct grown *grown; /* an authority's log; NULL: one that is published only */
     struct tlog_edge edge;
     struct buf bundle, entry, ext, body;
     struct tbs_template template;
@@ -45,6 +53,16 @@ static struct gen {
     uint64_t random;
     int64_t start;
 } g;
+
+struct grown {
+    struct config *config;
+    struct hsm *hsm;
+    struct tlog *log;
+    struct tlog_vkey vkey;
+    struct cacert issuing;
+    struct buf entries[TLOG_BATCH_MAX]; /* the batch */
+    size_t n;
+};
 
 static int die(const char *what, const struct err *e)
 {
@@ -90,6 +108,30 @@ static void bundle_write(uint64_t n, unsigned width)
     buf_reset(&g.bundle);
 }
 
+static void grown_append(struct grown *a)
+{
+    struct bytes entries[TLOG_BATCH_MAX];
+    uint64_t first;
+    struct err e;
+    for (size_t i = 0; i < a->n; i++)
+        entries[i] = (struct bytes){a->entries[i].p, a->entries[i].len};
+    if (a->n > 0 && tlog_append(a->log, entries, a->n, &first, &e) < 0)
+        die("the log does not grow", &e);
+    a->n = 0;
+}
+
+static void grown_put(struct grown *a)
+{
+    struct buf *b = &a->entries[a->n++];
+    buf_reset(b);
+    buf_put(b, g.entry.p, g.entry.len);
+    if (b->failed)
+        die("out of memory", NULL);
+    g.edge.size++; /* as a count: the log has an edge of its own */
+    if (a->n == TLOG_BATCH_MAX)
+        grown_append(a);
+}
+
 static void put(uint16_t type, struct bytes extensions, struct bytes body)
 {
     struct tlog_entry t = {.type = type, .extensions = extensions, .body = body};
@@ -99,6 +141,10 @@ static void put(uint16_t type, struct bytes extensions, struct bytes body)
     tlog_entry_write(&t, &g.entry);
     if (g.entry.failed)
         die("an entry does not fit", NULL);
+    if (g.grown) {
+        grown_put(g.grown);
+        return;
+    }
     buf_vec16(&g.bundle, g.entry.p, g.entry.len);
     merkle_leaf(&leaf, g.entry.p, g.entry.len);
     if (tlog_edge_push(&g.edge, &leaf, tile_full, NULL, &e) < 0)
@@ -148,6 +194,7 @@ static struct bytes spki_make(uint8_t spki[91])
 
 static void authority(const char *vkey)
 {
+    static const struct config policy = {.crl = {.short_limit = 3600}};
     uint8_t spki[91], key_id[KEY_ID_LEN] = {1, 2, 3}, array[CACERT_MAX], hash[32];
     struct err e;
     struct cacert root = {.key_id = {key_id, sizeof key_id}, .not_after = INT64_MAX};
@@ -161,7 +208,7 @@ static void authority(const char *vkey)
     want.issuer = &root;
     want.vkey = VIEW(vkey);
     if (cacert_draft(&g.issuing, &want, &e) < 0 ||
-        tbs_template_init(&g.template, g.issuing.parts.subject, root.key_id, &e) < 0)
+        tbs_template_init(&g.template, &policy, g.issuing.parts.subject, root.key_id, &e) < 0)
         die("issuing", &e);
     put(TLOG_ENTRY_TBS_CERT, (struct bytes){NULL, 0}, tbs_log_body(array, sizeof array, &g.issuing.parts));
     for (uint8_t what = TLOG_NEW_ROOT; what <= TLOG_NEW_ISSUING; what++) {
@@ -316,17 +363,73 @@ static void generate(void)
     EVP_PKEY_free(key);
 }
 
+/* --- an authority's log ----------------------------------------------------------------------------- */
+
+static int sign_head(void *arg, const uint8_t *msg, size_t len, uint8_t sig[64], struct err *e)
+{
+    struct grown *a = arg;
+    size_t n = 64;
+    return hsm_sign(a->hsm, HSM_KEY_LOG, msg, len, sig, &n, e);
+}
+
+static void grown_open(struct grown *a, const char *dir)
+{
+    struct secret pin = {0};
+    struct err e;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/mayfly.yaml", dir);
+    if (!(a->config = config_load(path, &e)) || signer_read_pin(a->config, &pin, &e) < 0)
+        die(dir, &e);
+    const struct config *c = a->config;
+    if (c->token.softhsm_conf)
+        setenv("SOFTHSM2_CONF", c->token.softhsm_conf, 1);
+    const struct hsm_options h = {.uri = c->token.uri, .module = c->token.module, .pin = &pin, .sessions = 2,
+                                  .call_timeout_ms = c->token.call_timeout_ms};
+    if (hsm_open(&a->hsm, &h, &e) < 0 || hsm_load_keys(a->hsm, 1u << HSM_KEY_LOG, &e) < 0 ||
+        cacert_load(&a->issuing, c->ca.dir, "issuing.pem", &e) < 0 ||
+        tlog_vkey_make(&a->vkey, c->log.origin, hsm_public(a->hsm, HSM_KEY_LOG).p, &e) < 0)
+        die("the token", &e);
+    secret_free(&pin);
+    const struct tlog_options o = {.dir = c->log.dir, .vkey = &a->vkey, .sign = sign_head, .sign_arg = a};
+    if (tlog_open(&a->log, &o, &e) < 0)
+        die("the log", &e);
+    for (size_t i = 0; i < TLOG_BATCH_MAX; i++)
+        buf_init(&a->entries[i], TLOG_ENTRY_MAX);
+}
+
+static void grow(struct grown *a)
+{
+    struct tlog_status s;
+    struct err e;
+    tlog_status(a->log, &s);
+    g.edge.size = s.size;
+    g.start = clock_wall() - 60 - (int64_t)(g.entries * HALF_LIFE / g.ids);
+    if (tbs_template_init(&g.template, a->config, a->issuing.subject, a->issuing.key_id, &e) < 0)
+        die("issuing", &e);
+    while (g.edge.size < g.entries)
+        entry_next();
+    grown_append(a);
+    tlog_close(a->log);
+    hsm_close(a->hsm);
+    tlog_vkey_free(&a->vkey);
+    for (size_t i = 0; i < TLOG_BATCH_MAX; i++)
+        buf_free(&a->entries[i]);
+    config_free(a->config);
+}
+
 static int usage(int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: bench_loggen --out DIR [--entries N] [--ids K]\n"
+            "usage: bench_loggen --out DIR | --authority DIR [--entries N] [--ids K]\n"
             "\n"
-            "Makes a log of N entries in DIR, which must not exist, and prints its verifier key.\n"
+            "Makes a log of N entries in DIR, which must not exist, and prints its verifier key; or lets the\n"
+            "log of an authority of bench.example, which must not be running, grow to N.\n"
             "\n"
-            "  --out DIR    the log's folder\n"
-            "  --entries N  at least 16 (default %d; about 600 bytes each on disk)\n"
-            "  --ids K      SPIFFE IDs that renew, each every %d seconds (default %d)\n"
-            "  --help       this text\n",
+            "  --out DIR        the log's folder\n"
+            "  --authority DIR  the authority's\n"
+            "  --entries N      at least 16 (default %d; about 600 bytes each on disk)\n"
+            "  --ids K          SPIFFE IDs that renew, each every %d seconds (default %d)\n"
+            "  --help           this text\n",
             ENTRIES, HALF_LIFE, IDS);
     return code;
 }
@@ -343,15 +446,20 @@ static uint64_t number(const char *s, uint64_t min)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {{"out", required_argument, NULL, 'o'},
+                                            {"authority", required_argument, NULL, 'a'},
                                             {"entries", required_argument, NULL, 'n'},
                                             {"ids", required_argument, NULL, 'k'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
+    static struct grown grown;
+    const char *authority_dir = NULL;
     struct err e;
     g = (struct gen){.entries = ENTRIES, .ids = IDS, .random = 0x6d6179666c79};
     for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (o == 'o')
             g.dir = optarg;
+        else if (o == 'a')
+            authority_dir = optarg;
         else if (o == 'n')
             g.entries = number(optarg, 16);
         else if (o == 'k')
@@ -359,7 +467,7 @@ int main(int argc, char **argv)
         else
             return usage(o == 'h' ? 0 : 2);
     }
-    if (!g.dir || optind < argc)
+    if (!g.dir == !authority_dir || optind < argc)
         return usage(2);
     g.start = 1767225600; /* 2026-01-01 */
     g.revision = calloc(g.ids, sizeof *g.revision);
@@ -369,10 +477,16 @@ int main(int argc, char **argv)
     buf_init(&g.body, TLOG_ENTRY_MAX);
     if (!g.revision || digest_init(&g.digest, &e) < 0)
         die("out of memory", NULL);
-    if (strlen(g.dir) >= TLOG_DIR_MAX || mkdir(g.dir, 0755) < 0)
+    if (g.dir && (strlen(g.dir) >= TLOG_DIR_MAX || mkdir(g.dir, 0755) < 0))
         die("cannot make the folder; it must not exist yet", NULL);
     int64_t begun = clock_mono_ms();
-    generate();
+    if (authority_dir) {
+        g.grown = &grown;
+        grown_open(&grown, authority_dir);
+        grow(&grown);
+    } else {
+        generate();
+    }
     fprintf(stderr, "%llu entries in %.1f s\n", (unsigned long long)g.edge.size,
             (double)(clock_mono_ms() - begun) / 1000);
     digest_free(&g.digest);

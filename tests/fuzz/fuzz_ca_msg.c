@@ -23,11 +23,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct ca_info info;
     struct ca_record record;
     struct ca_cosign cosign;
+    struct ca_crl crl;
+    struct ca_crl_signed crl_signed;
     uint64_t index;
     struct buf b;
     int r = -1;
     buf_init(&b, IPC_FRAME_MAX);
-    switch (data[0] % 7) {
+    switch (data[0] % 9) {
     case 0:
         if ((r = ca_issue_parse(&issue, body, &e)) == 0)
             ca_issue_write(&b, 1, &issue);
@@ -51,6 +53,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 6:
         if ((r = ca_cosign_parse(&cosign, body, &e)) == 0)
             ca_cosign_write(&b, 1, &cosign);
+        break;
+    case 7:
+        if ((r = ca_crl_parse(&crl, body, &e)) == 0)
+            ca_crl_write(&b, 1, &crl);
+        break;
+    case 8:
+        if ((r = ca_crl_signed_parse(&crl_signed, body, &e)) == 0)
+            ca_crl_signed_write(&b, 1, &crl_signed);
         break;
     default:
         if ((r = ca_info_parse(&info, body, &e)) == 0)

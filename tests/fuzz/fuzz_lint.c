@@ -42,6 +42,7 @@ static void build_good(void)
     memcpy(spki, head, sizeof head - 1);
     memset(spki + sizeof head - 1, 0x5a, sizeof spki - (sizeof head - 1)); /* the form is looked at, no more */
     policy.ca.max_lifetime = 3600;
+    policy.crl.short_limit = 600;
     policy.ca.permitted_dns = zones;
     policy.ca.permitted_dns_count = 1;
     policy.log.number = 1;
@@ -52,7 +53,7 @@ static void build_good(void)
     need(digest_init(&digest, &e) == 0);
     need(profile_check(&leaf, &policy, &request, &e) == 0);
     need(profile_validity(&leaf, NOW, NOW + 86400, &e) == 0);
-    need(tbs_template_init(&template, issuer, (struct bytes){key_id, 20}, &e) == 0);
+    need(tbs_template_init(&template, &policy, issuer, (struct bytes){key_id, 20}, &e) == 0);
     need(tbs_leaf(&parts, extensions, sizeof extensions, &template, &digest, &leaf, &e) == 0);
     lint = (struct lint_policy){.config = &policy, .issuer_name = issuer, .issuer_key_id = {key_id, 20},
                                 .issuer_not_after = NOW + 86400};

@@ -39,7 +39,7 @@ static inline void leaf_make(struct leaf *l, const struct ca_issue *m)
     assert_ok(digest_init(&l->digest, &e), &e);
     assert_ok(profile_check(&l->profile, &l->policy, m, &e), &e);
     assert_ok(profile_validity(&l->profile, LEAF_NOW, LEAF_NOW + 86400, &e), &e);
-    assert_ok(tbs_template_init(&l->template, name, id, &e), &e);
+    assert_ok(tbs_template_init(&l->template, &l->policy, name, id, &e), &e);
     assert_ok(tbs_leaf(&l->parts, l->extensions, sizeof l->extensions, &l->template, &l->digest,
                        &l->profile, &e), &e);
     l->log_body = tbs_log_body(l->body_array, sizeof l->body_array, &l->parts);

@@ -22,6 +22,7 @@ static inline struct bytes text(const char *s)
 
 static char test_td[] = "example.org", test_zone[] = "example.org", test_zone2[] = "svc.test";
 static char test_name1[] = "localhost", test_name2[] = "127.0.0.1", test_name3[] = "::1";
+static char test_url[] = "https://ca.example.org:8443";
 static char *test_permitted[] = {test_zone, test_zone2};
 static char *test_names[] = {test_name1, test_name2, test_name3};
 
@@ -29,6 +30,10 @@ static inline struct config test_policy(void)
 {
     struct config c = {.trust_domain = test_td, .names = test_names, .names_count = 3};
     c.ca.max_lifetime = 3600;
+    c.crl.short_limit = 600;
+    c.crl.shards = 16;
+    c.crl.lifetime = 3600;
+    c.external_url = test_url;
     c.ca.permitted_dns = test_permitted;
     c.ca.permitted_dns_count = 2;
     c.log.number = 1;

@@ -484,6 +484,95 @@ static void strangers(void **state)
     load_free(false);
 }
 
+/* --- CRLs ------------------------------------------------------------------------------------------------ */
+
+struct crl_answer {
+    pthread_mutex_t lock;
+    pthread_cond_t come;
+    bool done;
+    struct err e;
+    uint64_t number;
+    X509_CRL *crl;
+};
+
+static void on_crl(void *arg, const struct ca_crl_signed *r, const struct err *e)
+{
+    struct crl_answer *a = arg;
+    pthread_mutex_lock(&a->lock);
+    if (r) {
+        const uint8_t *p = r->crl.p;
+        a->number = r->number;
+        a->crl = d2i_X509_CRL(NULL, &p, (long)r->crl.len);
+    } else {
+        a->e = *e;
+    }
+    a->done = true;
+    pthread_cond_signal(&a->come);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void ask_crl(struct crl_answer *a, const uint64_t *serials, size_t n)
+{
+    struct err e = {0};
+    struct buf b;
+    memset(a, 0, sizeof *a);
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->come, NULL);
+    buf_init(&b, IPC_FRAME_MAX);
+    for (size_t i = 0; i < n; i++)
+        ca_crl_put(&b, &(struct ca_crl_revoked){serials[i], 1700000000, 1});
+    const struct ca_crl m = {.shards = 1, .count = (uint16_t)n, .revoked = {b.p, b.len}};
+    assert_ok(ca_client_crl(client, &m, on_crl, a, &e), &e);
+    pthread_mutex_lock(&a->lock);
+    while (!a->done)
+        pthread_cond_wait(&a->come, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+    buf_free(&b);
+}
+
+/* Signed by the issuing key after it was logged: the number is the record's index, and so ascends, over a
+ * restart and a kill between the log and the signature, too. */
+static void crls(void **state)
+{
+    static struct answer cert;
+    struct crl_answer a;
+    struct key *k = test_key(KEY_P256);
+    struct ca_issue m = test_request(k);
+    struct tlog_verify_report report;
+    struct err e = {0};
+    m.lifetime = 1200;
+    ask(&cert, &m);
+    const uint64_t serial = UINT64_C(1) << 48 | cert.index;
+    const uint8_t *p = cert.cert;
+    X509 *x = d2i_X509(NULL, &p, (long)cert.len);
+    uint64_t last = cert.index;
+    for (int i = 0; i < 4; i++) {
+        if (i == 2) {
+            assert_int_equal(house_stop(&house), 0);
+            house_start(&house);
+        } else if (i == 3) {
+            house_file(house.fault, "crl-signed kill 0\n"); /* and the client asks the next one again */
+        }
+        ask_crl(&a, &serial, 1);
+        assert_non_null(a.crl);
+        assert_true(a.number > last + (i == 3));
+        last = a.number;
+        X509_REVOKED *r;
+        assert_int_equal(X509_CRL_verify(a.crl, X509_get0_pubkey(issuing)), 1);
+        assert_int_equal(X509_CRL_get0_by_cert(a.crl, &r, x), 1);
+        X509_CRL_free(a.crl);
+    }
+    const uint64_t beyond = (UINT64_C(1) << 48) + last + 1;
+    ask_crl(&a, &beyond, 1);
+    assert_null(a.crl);
+    assert_string_equal(a.e.rule, "crl-serial");
+    assert_int_equal(house_stop(&house), 0);
+    assert_ok(tlog_verify_dir(house.config->log.dir, &vkey, &report, NULL, NULL, &e), &e);
+    house_start(&house);
+    X509_free(x);
+    key_free(k);
+}
+
 /* A caller that asks and never reads must not stop others, nor the draining. */
 static void deaf_caller(void **state)
 {
@@ -552,7 +641,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(many), T(refusals), T(long_names), cmocka_unit_test_setup_teardown(rate, setup_rate, teardown),
-        T(clock_back), T(clock_was_ahead), T(issuer_ends), T(strangers), T(deaf_caller), T(kills),
+        T(clock_back), T(clock_was_ahead), T(issuer_ends), T(strangers), T(deaf_caller), T(crls), T(kills),
     };
     if (need_softhsm())
         return 77;

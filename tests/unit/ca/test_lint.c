@@ -226,6 +226,41 @@ static void extensions(void **state)
     expect_rule("lint-extensions"); /* no proof */
 }
 
+/* The builder goes by another policy than lint: what the lifetime asks for is demanded, and no other list. */
+static void revocation(void **state)
+{
+    static char other_url[] = "https://elsewhere.example.org";
+    struct ca_issue m = test_request(key);
+    fresh(); /* 300 seconds */
+    leaf.policy.crl.short_limit = 299;
+    expect_rule("lint-extensions");
+    m.lifetime = 1200;
+    leaf_free(&leaf);
+    leaf_make(&leaf, &m);
+    expect_ok();
+    leaf.policy.crl.short_limit = 1200;
+    expect_rule("lint-extensions");
+    leaf.policy.crl.short_limit = 1199;
+    expect_ok();
+    leaf.policy.crl.shards = 32;
+    expect_rule("lint-extensions");
+    leaf.policy.crl.shards = 16;
+    leaf.policy.external_url = other_url;
+    expect_rule("lint-extensions");
+    for (unsigned shards = 1; shards <= 1024; shards *= 2) {
+        struct err e = {0};
+        fresh();
+        leaf.request.lifetime = leaf.profile.lifetime = 1200;
+        leaf.policy.crl.shards = shards;
+        assert_ok(profile_validity(&leaf.profile, LEAF_NOW, LEAF_NOW + 86400, &e), &e);
+        assert_ok(tbs_leaf(&leaf.parts, leaf.extensions, sizeof leaf.extensions, &leaf.template, &leaf.digest,
+                           &leaf.profile, &e), &e);
+        leaf.expect.log_body = tbs_log_body(leaf.body_array, sizeof leaf.body_array, &leaf.parts);
+        rebuild(TBS_SERIAL(1, LEAF_INDEX), LEAF_PROOF);
+        expect_ok();
+    }
+}
+
 static void proofs(void **state)
 {
     static const char *const bad[] = {
@@ -264,7 +299,7 @@ int main(void)
         cmocka_unit_test(passes),   cmocka_unit_test(every_bit),  cmocka_unit_test(every_length),
         cmocka_unit_test(fields),   cmocka_unit_test(times),      cmocka_unit_test(names),
         cmocka_unit_test(reserved), cmocka_unit_test(extensions), cmocka_unit_test(proofs),
-        cmocka_unit_test(log_entry),
+        cmocka_unit_test(log_entry), cmocka_unit_test(revocation),
     };
     int r = cmocka_run_group_tests(tests, setup, teardown);
     leaf_free(&leaf);

@@ -182,7 +182,8 @@ static void info_round_trip(void **state)
 {
     static const uint8_t cert[4097] = {0x30, 1, 2};
     struct ca_info m = {.root = {cert, 600}, .issuing = {cert, 4096}, .vkey = text("log+00000000+AAAA"),
-                        .log_size = 9, .issued = 8, .refused = 7, .signatures = 6, .started = 5, .token = text("t")}, r;
+                        .log_size = 9, .issued = 8, .refused = 7, .signatures = 6, .started = 5, .token = text("t"),
+                        .abandoned = 4, .quorum = 2, .witnesses = 3, .cosigned = 1, .unwitnessed = true}, r;
     struct err e = {0};
     struct buf b;
     buf_init(&b, IPC_FRAME_MAX);
@@ -194,7 +195,12 @@ static void info_round_trip(void **state)
     eq(r.vkey, m.vkey);
     eq(r.token, m.token);
     assert_true(r.log_size == 9 && r.issued == 8 && r.refused == 7 && r.signatures == 6 && r.started == 5);
+    assert_true(r.abandoned == 4 && r.quorum == 2 && r.witnesses == 3 && r.cosigned == 1 && r.unwitnessed);
     refuses_other_lengths(body, parse_info);
+    m.quorum = 4; /* of three */
+    ca_info_write(&b, 42, &m);
+    assert_true(b.failed);
+    m.quorum = 2;
     m.issuing.len = 4097;
     ca_info_write(&b, 42, &m);
     assert_true(b.failed);

@@ -1,4 +1,5 @@
 /* What is built, seen through OpenSSL's eyes and through the log's. */
+#include "base/crl_name.h"
 #include "tlog/entry.h"
 #include "unit/ca/leaf.h"
 
@@ -133,6 +134,42 @@ static void server_addresses(void **state)
     key_free(k);
 }
 
+/* Up to the short limit noRevAvail, over it the CRL of its key: one of both, never the other. */
+static void revocation(void **state)
+{
+    static const uint32_t lifetimes[] = {1, 600, 601, 3600};
+    struct key *issuer = test_key(KEY_P256), *k = test_key(KEY_P256);
+    for (size_t i = 0; i < 4; i++) {
+        struct ca_issue m = test_request(k);
+        uint8_t array[CA_CERT_MAX];
+        char want[CRL_URL_MAX];
+        m.lifetime = lifetimes[i];
+        leaf_make(&leaf, &m);
+        struct bytes cert = certify(&leaf, issuer, array, sizeof array);
+        const uint8_t *p = cert.p;
+        X509 *x = d2i_X509(NULL, &p, (long)cert.len);
+        assert_non_null(x);
+        assert_int_equal(X509_get_ext_count(x), 8);
+        CRL_DIST_POINTS *points = X509_get_ext_d2i(x, NID_crl_distribution_points, NULL, NULL);
+        assert_int_equal(ext_critical(x, "2.5.29.56"), i < 2 ? 0 : -1);
+        assert_int_equal(ext_critical(x, "2.5.29.31"), i < 2 ? -1 : 0);
+        if (i >= 2) {
+            assert_int_equal(sk_DIST_POINT_num(points), 1);
+            const DIST_POINT *d = sk_DIST_POINT_value(points, 0);
+            assert_true(!d->reasons && !d->CRLissuer && d->distpoint->type == 0);
+            const GENERAL_NAME *url = sk_GENERAL_NAME_value(d->distpoint->name.fullname, 0);
+            snprintf(want, sizeof want, "%s/crl/16-%u.crl", test_url, leaf.parts.spki_hash[0] >> 4);
+            assert_int_equal(url->type, GEN_URI);
+            assert_string_equal(ASN1_STRING_get0_data(url->d.ia5), want);
+        }
+        CRL_DIST_POINTS_free(points);
+        X509_free(x);
+        leaf_free(&leaf);
+    }
+    key_free(issuer);
+    key_free(k);
+}
+
 static void small_arrays_fail(void **state)
 {
     struct key *k = test_key(KEY_P256);
@@ -166,7 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(openssl_reads),     cmocka_unit_test(log_rebuilds),
         cmocka_unit_test(server_addresses),  cmocka_unit_test(small_arrays_fail),
-        cmocka_unit_test(largest_serial),
+        cmocka_unit_test(largest_serial),    cmocka_unit_test(revocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,196 @@
+#include "ca/notices.h"
+#include "base/fileio.h"
+#include "base/log.h"
+#include "tlog/record.h"
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLICY_MAX 65536
+#define CUT " …"
+#define STATE "policy"
+#define STATE_MAX 64
+
+/* --- the policy -------------------------------------------------------------------------------------- */
+
+void notices_policy(const struct config *c, struct buf *out)
+{
+    buf_fmt(out, "trust_domain=%s max_lifetime=%u rate=%u", c->trust_domain, c->ca.max_lifetime, c->ca.rate);
+    for (size_t i = 0; i < c->ca.permitted_dns_count; i++)
+        buf_fmt(out, " permitted_dns=%s", c->ca.permitted_dns[i]);
+    buf_fmt(out, " crl_short_limit=%u crl_shards=%u crl_lifetime=%u", c->crl.short_limit, c->crl.shards, c->crl.lifetime);
+    buf_fmt(out, " quorum=%u", c->witnesses.quorum);
+    for (size_t i = 0; i < c->witnesses.count; i++)
+        buf_fmt(out, " witness=%s", c->witnesses.list[i].vkey);
+}
+
+/* As much of the text as a record's value takes, in whole words. */
+static struct bytes policy_value(const struct buf *text, char value[TLOG_NAME_MAX])
+{
+    size_t n = text->len;
+    if (n <= TLOG_NAME_MAX)
+        return (struct bytes){text->p, n};
+    for (n = TLOG_NAME_MAX - (sizeof CUT - 1); n > 0 && text->p[n] != ' ';)
+        n--;
+    memcpy(value, text->p, n);
+    memcpy(value + n, CUT, sizeof CUT - 1);
+    return (struct bytes){(const uint8_t *)value, n + sizeof CUT - 1};
+}
+
+static void policy_record(struct tlog_record_info *r, const struct buf *text, char value[TLOG_NAME_MAX],
+                          uint8_t digest[32])
+{
+    SHA256(text->p, text->len, digest);
+    *r = (struct tlog_record_info){.type = TLOG_ENTRY_AUTHORITY,
+                                   .code = TLOG_NEW_POLICY,
+                                   .value = policy_value(text, value),
+                                   .digest = {digest, 32}};
+}
+
+/* --- what the log was told last ---------------------------------------------------------------------------- */
+
+static int state_path(const struct config *c, char path[4096], struct err *e)
+{
+    int n = snprintf(path, 4096, "%s/" STATE, c->log.dir);
+    return n > 0 && n < 4096 ? 0 : err_set(e, ERR_CONFIG, "path", "the path of the log's folder is too long");
+}
+
+static bool state_read(const struct config *c, uint64_t *index)
+{
+    char path[4096];
+    struct err ignored = {0};
+    struct buf b;
+    buf_init(&b, STATE_MAX);
+    bool ok = state_path(c, path, &ignored) == 0 && file_read(&b, path, STATE_MAX - 1, &ignored) == 0 && buf_cstr(&b);
+    char *end = NULL;
+    if (ok)
+        *index = strtoull(buf_cstr(&b), &end, 10);
+    ok = ok && end != buf_cstr(&b) && strcmp(end, "\n") == 0;
+    buf_free(&b);
+    return ok;
+}
+
+/* What fails here costs one more record after the next start. */
+static void state_write(const struct config *c, uint64_t index)
+{
+    char path[4096], text[STATE_MAX];
+    struct err e = {0};
+    int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)index);
+    if (state_path(c, path, &e) < 0 || file_write_atomic(path, text, (size_t)n, 0644, false, &e) < 0)
+        log_err(LOG_WARN, "where the log has the policy is not remembered", &e);
+}
+
+/* Whether the entry there says this digest. */
+static bool same_policy(const struct config *c, const struct tlog_vkey *k, uint64_t index, const uint8_t digest[32])
+{
+    struct buf raw, note;
+    struct tlog_hash path[TLOG_LEVELS];
+    size_t path_len;
+    struct tlog_entry t;
+    struct tlog_record_info r;
+    struct err ignored = {0};
+    buf_init(&raw, TLOG_ENTRY_MAX);
+    buf_init(&note, TLOG_NOTE_MAX);
+    bool same = tlog_read_entry(c->log.dir, k, index, &raw, path, &path_len, &note, &ignored) == 0 &&
+                tlog_entry_parse(&t, raw.p, raw.len, &ignored) == 0 && t.type == TLOG_ENTRY_AUTHORITY &&
+                tlog_record_parse(&r, t.type, t.body, &ignored) == 0 && r.code == TLOG_NEW_POLICY &&
+                bytes_eq(r.digest, digest, 32);
+    buf_free(&raw);
+    buf_free(&note);
+    return same;
+}
+
+static bool told_already(const struct notices *n, struct bytes vkey)
+{
+    struct tlog_vkey k = {0};
+    struct err ignored = {0};
+    uint8_t digest[32];
+    uint64_t index;
+    SHA256(n->policy.p, n->policy.len, digest);
+    bool told = state_read(n->config, &index) && tlog_vkey_parse(&k, (const char *)vkey.p, vkey.len, &ignored) == 0 &&
+                same_policy(n->config, &k, index, digest);
+    tlog_vkey_free(&k);
+    return told;
+}
+
+int notices_init(struct notices *n, const struct config *c, struct tlog *log, struct bytes vkey, int64_t ahead,
+                 struct err *e)
+{
+    *n = (struct notices){.config = c, .log = log, .ahead = ahead};
+    buf_init(&n->policy, POLICY_MAX);
+    notices_policy(c, &n->policy);
+    if (n->policy.failed)
+        return err_set(e, ERR_CONFIG, "policy-size", "ca.permitted_dns and the witnesses are over %d bytes together", POLICY_MAX);
+    if (told_already(n, vkey))
+        buf_reset(&n->policy);
+    return 0;
+}
+
+void notices_free(struct notices *n)
+{
+    buf_free(&n->policy);
+}
+
+/* --- telling --------------------------------------------------------------------------------------------- */
+
+static int entry_write(struct buf *out, const struct tlog_record_info *r, struct err *e)
+{
+    const struct tlog_entry t = {.type = r->type};
+    buf_init(out, TLOG_ENTRY_MAX);
+    tlog_entry_write(&t, out); /* the envelope; the body follows it */
+    return tlog_record_write(r, out, e);
+}
+
+static int clock_entry(struct buf *out, int64_t ahead, int64_t now, struct err *e)
+{
+    char text[24];
+    uint8_t digest[32];
+    int n = snprintf(text, sizeof text, "%lld", (long long)ahead);
+    SHA256((const uint8_t *)text, (size_t)n, digest);
+    const struct tlog_record_info r = {.type = TLOG_ENTRY_AUTHORITY,
+                                       .time = now,
+                                       .code = TLOG_CLOCK_BACK,
+                                       .value = {(const uint8_t *)text, (size_t)n},
+                                       .digest = {digest, sizeof digest}};
+    return entry_write(out, &r, e);
+}
+
+static int policy_entry(struct buf *out, const struct buf *text, int64_t now, struct err *e)
+{
+    char value[TLOG_NAME_MAX];
+    uint8_t digest[32];
+    struct tlog_record_info r;
+    policy_record(&r, text, value, digest);
+    r.time = now;
+    return entry_write(out, &r, e);
+}
+
+int notices_tell(struct notices *n, int64_t now, struct err *e)
+{
+    struct buf entries[2];
+    struct bytes views[2];
+    size_t count = 0;
+    uint64_t first = 0;
+    int rc = 0;
+    if (n->ahead) /* first: so that what follows is no step back */
+        rc = clock_entry(&entries[count++], n->ahead, now, e);
+    if (rc == 0 && n->policy.len > 0)
+        rc = policy_entry(&entries[count++], &n->policy, now, e);
+    for (size_t i = 0; i < count; i++)
+        views[i] = (struct bytes){entries[i].p, entries[i].len};
+    if (rc == 0 && count > 0)
+        rc = tlog_append(n->log, views, count, &first, e);
+    if (rc == 0 && n->policy.len > 0) {
+        state_write(n->config, first + count - 1);
+        log_info("the log was told of the policy", "index", log_num((long long)(first + count - 1)), "policy",
+                 buf_cstr(&n->policy), NULL);
+    }
+    if (rc == 0) {
+        n->ahead = 0;
+        buf_reset(&n->policy);
+    }
+    for (size_t i = 0; i < count; i++)
+        buf_free(&entries[i]);
+    return rc;
+}

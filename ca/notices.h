@@ -1,0 +1,27 @@
+/* What the signer itself tells the log of the authority (tlog/FORMAT.md, type 0xff04): the policy that it
+ * certifies under, before the first certificate under it; and that its operator accepted the present
+ * clock, where that had run ahead. The frontend is not trusted with either: it configures nothing here.
+ *
+ * The policy told last is looked up in the log, where the file `policy` in the log's folder says: a
+ * cache that needs no trust, because the entry is read and compared. Without it the log is told once
+ * more. Of the corridor's thread. */
+#ifndef CA_NOTICES_H
+#define CA_NOTICES_H
+#include "base/config.h"
+#include "tlog/log.h"
+
+struct notices {
+    const struct config *config; /* not owned, as is the log */
+    struct tlog *log;
+    struct buf policy; /* the text, while it is to be told; else empty */
+    int64_t ahead;     /* to when the clock had run, while that is to be told; else 0 */
+};
+/* vkey: text of the log's verifier key. ahead: 0 when no clock was accepted. */
+int notices_init(struct notices *n, const struct config *c, struct tlog *log, struct bytes vkey, int64_t ahead,
+                 struct err *e);
+void notices_free(struct notices *n);
+/* Appends what is due, with `now` as its time; nothing is due: 0 at once. Fails as tlog_append does. */
+int notices_tell(struct notices *n, int64_t now, struct err *e);
+/* The text: key=value words, a space between each. */
+void notices_policy(const struct config *c, struct buf *out);
+#endif
