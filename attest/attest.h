@@ -47,6 +47,11 @@ int attest_verify(struct attest_result *r, const json_t *cmw, const uint8_t dige
                   const struct attest_anchor *anchor, const char *trust_domain, int64_t now,
                   const uint8_t salt[16], struct err *e);
 void attest_result_free(struct attest_result *r);
+/* The judgement of x509pop on an SVID whose holder has proven its key otherwise, in a TLS handshake: usage,
+ * names, times, chain to the one root. chain: DER, leaf first, at most four. Fills spiffe_id, times, serial
+ * and key_sha256; there is no evidence, so no digest and no selector. Rules as of x509pop. */
+int attest_svid(struct attest_result *r, const struct bytes *chain, size_t n, const struct attest_anchor *anchor,
+                const char *trust_domain, int64_t now, struct err *e);
 /* Overwrites what cmw holds of the evidence, a join token's secret among it, before it is freed. */
 void attest_evidence_wipe(const json_t *cmw);
 

@@ -2,7 +2,8 @@
  * Evidence: {"chain": [b64url(DER leaf), b64url(DER issuing), …],
  *            "signature": b64url(signature of the leaf's key over "mayfly x509pop v1" ‖ digest)},
  * the signature as JOSE writes it (ECDSA: fixed-width r‖s).
- * Order of the checks: form, what the leaf says, chain to the one root, signature. All look at the
+ * Order of the checks: form, what the leaf says, chain to the one root, signature; the last is left out
+ * where TLS has checked it (attest_svid). All look at the
  * one X509 object made from chain[0], so the certificate that is checked is the one whose key
  * signed. The chain is short and every certificate bounded before OpenSSL sees it, and OpenSSL
  * verifies from the root downwards, so foreign certificates cost one signature at most. */
@@ -69,6 +70,16 @@ static int read_cert(struct pop *p, const json_t *text, struct err *e)
     return 0;
 }
 
+static int read_key(struct pop *p, struct err *e)
+{
+    struct err why = {0};
+    EVP_PKEY *pkey = X509_get0_pubkey(p->certs[0]);
+    p->key = pkey ? key_from_evp(pkey, &why) : NULL;
+    if (!p->key)
+        return err_set(e, ERR_BAD_EVIDENCE, "x509pop-key", "the certificate's key is none that an SVID here has");
+    return 0;
+}
+
 static int read_evidence(struct pop *p, const json_t *obj, struct err *e)
 {
     const json_t *chain = json_object_get(obj, "chain");
@@ -83,12 +94,7 @@ static int read_evidence(struct pop *p, const json_t *obj, struct err *e)
     if (len < 0)
         return -1;
     p->sig_len = (size_t)len;
-    struct err why = {0};
-    EVP_PKEY *pkey = X509_get0_pubkey(p->certs[0]);
-    p->key = pkey ? key_from_evp(pkey, &why) : NULL;
-    if (!p->key)
-        return err_set(e, ERR_BAD_EVIDENCE, "x509pop-key", "the certificate's key is none that an SVID here has");
-    return 0;
+    return read_key(p, e);
 }
 
 /* --- what the leaf says -------------------------------------------------------------------------- */
@@ -229,14 +235,14 @@ out:
     return rc;
 }
 
-static int check_chain(const struct pop *p, const struct attest_input *in, struct err *e)
+static int check_chain(const struct pop *p, const struct attest_anchor *anchor, int64_t now, struct err *e)
 {
-    if (!in->anchor || in->anchor->root.len == 0)
+    if (!anchor || anchor->root.len == 0)
         return err_set(e, ERR_UNAVAILABLE, "anchor",
                        "the signer has not shown its root certificate yet; try again in a moment");
-    X509 *root = cert_read(in->anchor->root);
-    X509 *issuing = in->anchor->issuing.len ? cert_read(in->anchor->issuing) : NULL;
-    int rc = root ? verify_chain(p, root, issuing, in->now, e)
+    X509 *root = cert_read(anchor->root);
+    X509 *issuing = anchor->issuing.len ? cert_read(anchor->issuing) : NULL;
+    int rc = root ? verify_chain(p, root, issuing, now, e)
                   : err_set(e, ERR_INTERNAL, "anchor", "the authority's own root can not be read");
     X509_free(root);
     X509_free(issuing);
@@ -265,6 +271,16 @@ static int add_selector(struct attest_result *r, struct err *e)
     return 0;
 }
 
+/* All but the holder's key. */
+static int check_svid(struct attest_result *r, const struct pop *p, const struct attest_anchor *anchor,
+                      const char *trust_domain, int64_t now, struct err *e)
+{
+    if (read_spiffe_id(r, p->certs[0], e) < 0 || check_id(r, trust_domain, e) < 0 || check_usage(p->certs[0], e) < 0 ||
+        check_chain(p, anchor, now, e) < 0 || read_times(r, p->certs[0], e) < 0)
+        return -1;
+    return read_names(r, p, e);
+}
+
 int x509pop_verify(struct attest_result *r, const struct attest_input *in, struct err *e)
 {
     struct pop p = {.n = 0};
@@ -274,21 +290,41 @@ int x509pop_verify(struct attest_result *r, const struct attest_input *in, struc
     int rc = read_evidence(&p, obj, e);
     json_decref(obj);
     if (rc == 0)
-        rc = read_spiffe_id(r, p.certs[0], e);
-    if (rc == 0)
-        rc = check_id(r, in->trust_domain, e);
-    if (rc == 0)
-        rc = check_usage(p.certs[0], e);
-    if (rc == 0)
-        rc = check_chain(&p, in, e);
+        rc = check_svid(r, &p, in->anchor, in->trust_domain, in->now, e);
     if (rc == 0)
         rc = check_signature(&p, in->digest, e);
     if (rc == 0)
-        rc = read_times(r, p.certs[0], e);
-    if (rc == 0)
-        rc = read_names(r, &p, e);
-    if (rc == 0)
         rc = add_selector(r, e);
+    pop_free(&p);
+    return rc;
+}
+
+static int read_chain(struct pop *p, const struct bytes *chain, size_t n, struct err *e)
+{
+    if (n == 0 || n > CHAIN_MAX)
+        return err_set(e, ERR_BAD_EVIDENCE, "evidence-format", "a chain of %zu certificates; 1 to %d can be shown", n,
+                       CHAIN_MAX);
+    for (size_t i = 0; i < n; i++) {
+        X509 *x = chain[i].len <= CERT_MAX ? cert_read(chain[i]) : NULL;
+        if (!x)
+            return err_set(e, ERR_BAD_EVIDENCE, "evidence-format",
+                           "certificate %zu of the chain is not one in DER of at most %d bytes", i, CERT_MAX);
+        p->certs[p->n++] = x;
+    }
+    return read_key(p, e);
+}
+
+int attest_svid(struct attest_result *r, const struct bytes *chain, size_t n, const struct attest_anchor *anchor,
+                const char *trust_domain, int64_t now, struct err *e)
+{
+    struct pop p = {.n = 0};
+    memset(r, 0, sizeof *r);
+    r->kind = ATTEST_X509POP;
+    int rc = read_chain(&p, chain, n, e);
+    if (rc == 0)
+        rc = check_svid(r, &p, anchor, trust_domain, now, e);
+    if (rc < 0)
+        attest_result_free(r);
     pop_free(&p);
     return rc;
 }

@@ -31,6 +31,7 @@ void authz_free(struct authz *a)
     if (!a)
         return;
     strings_free(&a->selectors);
+    free(a->requester);
     free(a->error);
     free(a);
 }

@@ -81,6 +81,7 @@ struct authz {
     char entry[RA_ID_LEN + 1]; /* the entry that was decided on */
     struct strings selectors;
     uint8_t salt[16], evidence[32];
+    char *requester;           /* owned: SPIFFE ID that the evidence proves; NULL: none */
     char spiffe_id[];
 };
 
@@ -216,6 +217,8 @@ struct ra {
         char vkey[512];
     } bundle;
     atomic_uint_fast64_t issued, refused, store_bytes;
+    struct ra_told told;         /* as the store was opened; */
+    atomic_uint_fast64_t told_since; /* beside it */
 
     struct { /* its own lock: never taken together with the other */
         pthread_mutex_t lock;
@@ -290,6 +293,10 @@ typedef void vouch_cb(void *arg, const struct err *e); /* e NULL: the authorizat
  * answers, or NULL. Evidence is not kept beyond the call. */
 void vouch(struct ra *ra, struct ra_session *s, const char *spiffe_id, const char *id,
            const json_t *evidence, const char *freshness, vouch_cb *cb, void *arg);
+/* Whether an SVID that attest/ found to be ours still counts: rules "revoked", "x509pop-entry". entry: the id of
+ * the one that it was issued for. Takes the lock. */
+int svid_read(struct ra *ra, const struct attest_result *r, struct svid *svid, char entry[RA_ID_LEN + 1],
+              struct err *e);
 
 /* --- order.c: memory; under the lock ---------------------------------------------------------------------- */
 struct names { /* of a request; borrowed */

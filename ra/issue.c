@@ -12,6 +12,7 @@ struct grant { /* what the decision rests on; copied under the lock */
     unsigned ttl;
     enum attest_kind kind;
     uint8_t evidence[32], session[32];
+    char requester[SPIFFE_ID_MAX + 1]; /* "": the evidence proves no identity */
 };
 
 /* 1. The order: taken for processing, so that of two finalizations one goes on. */
@@ -43,6 +44,7 @@ static int take_grant(struct ra *ra, struct order *o, struct grant *g, int64_t n
     g->kind = a->kind;
     memcpy(g->evidence, a->evidence, sizeof g->evidence);
     memcpy(g->session, o->session->thumbprint_raw, sizeof g->session);
+    snprintf(g->requester, sizeof g->requester, "%s", a->requester ? a->requester : "");
     return 0;
 }
 
@@ -79,6 +81,7 @@ static int ask_signer(struct ra *ra, struct order *o, const struct grant *g, con
                          .evidence = {g->evidence, sizeof g->evidence},
                          .entry_id = {(const uint8_t *)g->entry_id, RA_ID_LEN},
                          .entry_revision = g->revision,
+                         .requester = {(const uint8_t *)g->requester, strlen(g->requester)},
                          .session = {g->session, sizeof g->session}};
     for (size_t i = 0; i < o->dns_count; i++)
         m.dns[i] = (struct bytes){(const uint8_t *)o->dns[i], strlen(o->dns[i])};

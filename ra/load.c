@@ -81,6 +81,7 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
     x.revision = (uint64_t)row_int(row, 6);
     x.created = row_int(row, 7);
     x.updated = row_int(row, 8);
+    x.auditor = row_int(row, 9) != 0;
     struct entry *entry = entry_new(&x, e);
     if (entry && (rc = registry_put(&ra->entries, entry)) < 0)
         no_memory(e);
@@ -175,6 +176,10 @@ static int load_authz(void *arg, const struct store_row *row, struct err *e)
     a->proves = row_int(row, 5) != 0;
     a->validated = row_int(row, 9);
     a->expires = row_int(row, 10);
+    if (*row_text(row, 11) && !(a->requester = copy_text(row, 11))) {
+        authz_free(a);
+        return no_memory(e);
+    }
     a->status = a->challenge = RA_VALID;
     a->session->attested = true;
     authz_add(ra, a);
@@ -223,6 +228,15 @@ static int load_deed(void *arg, const struct store_row *row, struct err *e)
     if (row_int(row, 1) != d.type || tlog_record_parse(&ignored, d.type, d.body, e) < 0)
         return damaged(e, "outbox", "body");
     teller_deed(ra->teller, &d);
+    ra->told.waiting++;
+    return 0;
+}
+
+static int load_told(void *arg, const struct store_row *row, struct err *e)
+{
+    struct ra *ra = arg;
+    (void)e;
+    ra->told.index = row_int(row, 0);
     return 0;
 }
 
@@ -233,15 +247,16 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         int (*each)(void *arg, const struct store_row *row, struct err *e);
     } tables[] = {
         /* in the order of memory's sorted array, so that each is appended */
-        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated FROM entries ORDER BY spiffe_id",
+        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated, auditor FROM entries ORDER BY spiffe_id",
          load_entry},
         {"SELECT hash, spiffe_id, entry, selectors, created, expires, spent FROM tokens", load_token},
         {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},
-        {"SELECT id, session, spiffe_id, entry, kind, proves, selectors, salt, evidence, validated, expires"
-         " FROM authorizations", load_authz},
+        {"SELECT id, session, spiffe_id, entry, kind, proves, selectors, salt, evidence, validated, expires,"
+         " requester FROM authorizations", load_authz},
         {"SELECT id, time, by, value, reason, actor, comment, session, key, log_index FROM revocations ORDER BY id",
          load_revocation},
         {"SELECT id, type, body FROM outbox ORDER BY id", load_deed},
+        {"SELECT log_index FROM told", load_told},
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (store_each(s, tables[i].sql, tables[i].each, ra, e) < 0)

@@ -224,6 +224,11 @@ int ra_bundle(struct ra *ra, struct buf *out, struct err *e)
     return rc;
 }
 
+int ra_crl(struct ra *ra, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e)
+{
+    return ca_client_crl(ra->ca, m, cb, arg, e);
+}
+
 int ra_server_cert(struct ra *ra, struct bytes spki, ca_issue_cb *cb, void *arg, struct err *e)
 {
     static const char self[] = "self";

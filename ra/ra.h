@@ -121,6 +121,7 @@ struct ra_entry { /* strings owned by whoever made it */
     char **dns;
     size_t dns_count;           /* at most CA_DNS_MAX */
     unsigned ttl;               /* seconds; 0: the default lifetime */
+    bool auditor;               /* its SVIDs may search the log (ra_auditor) */
     uint64_t revision;          /* 1, then +1 each update */
     int64_t created, updated;
     const char *actor;          /* of a change asked for: who asks, for the log: "uid:0"; NULL: "local" */
@@ -128,7 +129,7 @@ struct ra_entry { /* strings owned by whoever made it */
 typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *e);
 /* id and revision of `want` are ignored on create; on update revision must be the current one or 0.
  * An update names the entry by id, else by SPIFFE ID, which it can not change; parent NULL keeps the
- * parent; lists and ttl are taken as they are. delete answers the entry that went. `want` and all it
+ * parent; lists, ttl and auditor are taken as they are. delete answers the entry that went. `want` and all it
  * points to may end with the call. */
 void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
 void ra_entry_update(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
@@ -138,6 +139,11 @@ void ra_entry_get(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, v
  * until it answers false: enough. *more: some are left. -1: out of memory. */
 int ra_entry_each(struct ra *ra, const char *after, size_t limit,
                   bool (*each)(void *arg, const struct ra_entry *x), void *arg, bool *more, struct err *e);
+
+/* Whether this chain (DER, leaf first; the holder's key was proven by TLS) is a living SVID of ours, in the
+ * log, not revoked, of an entry that is an auditor's now. ERR_UNAUTHORIZED, rules "audit-certificate" (none,
+ * or it does not count) and "audit-permission"; ERR_UNAVAILABLE while the signer was never there. */
+int ra_auditor(struct ra *ra, const struct bytes *chain, size_t n, struct err *e);
 
 struct ra_token_request {
     const char *spiffe_id;     /* may be NULL: a token that only gives selectors */
@@ -203,6 +209,17 @@ void ra_stats(struct ra *ra, struct ra_stats *s);
 /* The authority's trust material, for api/: DER root and issuing, the bundle document. */
 int ra_bundle(struct ra *ra, struct buf *out, struct err *e);
 void ra_signer(struct ra *ra, struct ca_snapshot *s);
+/* Which changes (of entries, revocations) this store can account for in the log. One beyond them means
+ * that the store was restored from an older copy, and has lost what was changed since. */
+struct ra_told {
+    int64_t index;    /* all up to this entry of the log; -1: a store from before this was kept */
+    uint64_t waiting; /* and at most so many after it: told again, or since */
+};
+void ra_told(struct ra *ra, struct ra_told *t);
+/* The operator lives with what was lost up to index. */
+int ra_told_accept(struct ra *ra, uint64_t index, struct err *e);
+/* Has a CRL signed (ca/client.h). */
+int ra_crl(struct ra *ra, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e);
 /* Asks for this server's own TLS certificate; names are the configured ones. */
 int ra_server_cert(struct ra *ra, struct bytes spki, ca_issue_cb *cb, void *arg, struct err *e);
 

@@ -26,10 +26,22 @@ static const char schema[] =
     " evidence BLOB NOT NULL, validated INTEGER NOT NULL, expires INTEGER NOT NULL,"
     " UNIQUE (session, spiffe_id)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, type INTEGER NOT NULL, body BLOB NOT NULL) STRICT;";
-static const char schema_3[] = /* since version 3; the id is the one that its row of the outbox had */
-    "CREATE TABLE revocations (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, by INTEGER NOT NULL, value TEXT NOT NULL,"
-    " reason INTEGER NOT NULL, actor TEXT NOT NULL, comment TEXT NOT NULL, session BLOB, key BLOB, log_index INTEGER)"
-    " STRICT;";
+/* What each version has beside the one before; a new file goes through all of them. */
+static const struct {
+    int version;
+    const char *sql;
+} steps[] = {
+    /* a revocation's id is the one that its row of the outbox had */
+    {3, "CREATE TABLE revocations (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, by INTEGER NOT NULL,"
+        " value TEXT NOT NULL, reason INTEGER NOT NULL, actor TEXT NOT NULL, comment TEXT NOT NULL, session BLOB,"
+        " key BLOB, log_index INTEGER) STRICT"},
+    {4, "ALTER TABLE entries ADD COLUMN auditor INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE authorizations ADD COLUMN requester TEXT NOT NULL DEFAULT ''"},
+    /* the newest change that the log has been told of; -1: nobody kept that */
+    {5, "CREATE TABLE told (log_index INTEGER NOT NULL) STRICT; INSERT INTO told VALUES (-1)"},
+};
+#define STEPS (sizeof steps / sizeof *steps)
+#define OLDEST 2 /* of schema above */
 
 /* --- errors ------------------------------------------------------------------------------------------ */
 
@@ -130,27 +142,27 @@ static int make_file(const char *path, struct err *e)
     return 0;
 }
 
-static int check_version(struct store *s, bool *empty, bool *before, struct err *e)
+/* *found: 0 of a file without tables. */
+static int check_version(struct store *s, int *found, struct err *e)
 {
     char tables[24], application[24], version[24];
     if (ask(s, "SELECT count(*) FROM sqlite_schema", tables, sizeof tables, e) < 0 ||
         ask(s, "PRAGMA application_id", application, sizeof application, e) < 0 ||
         ask(s, "PRAGMA user_version", version, sizeof version, e) < 0)
         return -1;
-    *empty = strcmp(tables, "0") == 0 && strcmp(application, "0") == 0;
-    *before = false;
-    if (*empty)
+    *found = 0;
+    if (strcmp(tables, "0") == 0 && strcmp(application, "0") == 0)
         return 0;
     if (atol(application) != APPLICATION_ID)
         return err_set(e, ERR_CONFIG, "store-foreign",
                        "%s is a database of another program; name another file in store.path", s->path);
-    *before = atol(version) == STORE_VERSION - 1;
-    if (atol(version) < STORE_VERSION - 1)
+    *found = (int)atol(version);
+    if (*found < OLDEST)
         return err_set(e, ERR_CONFIG, "store-version",
                        "the registration store %s has version %s, from before the first release; this program knows %d. "
                        "Move it away with its -wal and -shm, and register the entries again",
                        s->path, version, STORE_VERSION);
-    if (atol(version) > STORE_VERSION)
+    if (*found > STORE_VERSION)
         return err_set(e, ERR_CONFIG, "store-version",
                        "the registration store %s has version %s, this program knows %d: use the newer mayflyd that "
                        "wrote it, or restore the backup made before it",
@@ -178,18 +190,23 @@ static int set_up(struct store *s, struct err *e)
                   " PRAGMA journal_size_limit=4194304", "open", e);
 }
 
-static int create_tables(struct store *s, bool all, struct err *e)
+/* From the version found (0: none) to ours, in one transaction. */
+static int bring_up(struct store *s, int found, struct err *e)
 {
     char version[96];
     snprintf(version, sizeof version, "PRAGMA application_id=%d; PRAGMA user_version=%d", APPLICATION_ID, STORE_VERSION);
     if (run(s, "BEGIN IMMEDIATE", "begin", e) < 0)
         return -1;
-    if ((all && run(s, schema, "create the tables", e) < 0) || run(s, schema_3, "create the tables", e) < 0 || run(s, version, "create the tables", e) < 0 ||
-        run(s, "COMMIT", "create the tables", e) < 0) {
-        store_rollback(s);
-        return -1;
-    }
-    return 0;
+    int rc = found ? 0 : run(s, schema, "create the tables", e);
+    for (size_t i = 0; i < STEPS && rc == 0; i++)
+        if (steps[i].version > found)
+            rc = run(s, steps[i].sql, "create the tables", e);
+    if (rc == 0 && !found) /* of a new store that is known: nothing */
+        rc = run(s, "UPDATE told SET log_index = 0", "create the tables", e);
+    if (rc == 0 && run(s, version, "create the tables", e) == 0 && run(s, "COMMIT", "create the tables", e) == 0)
+        return 0;
+    store_rollback(s);
+    return -1;
 }
 
 static int check_integrity(struct store *s, struct err *e)
@@ -207,12 +224,11 @@ static int check_integrity(struct store *s, struct err *e)
 
 static int open_checked(struct store *s, struct err *e)
 {
-    bool empty, before;
+    int found;
     if (sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return store_error(s, "open", e);
     /* The version is read before anything is set: a foreign file is left as it is. */
-    if (check_version(s, &empty, &before, e) < 0 || set_up(s, e) < 0 ||
-        ((empty || before) && create_tables(s, empty, e) < 0) ||
+    if (check_version(s, &found, e) < 0 || set_up(s, e) < 0 || (found < STORE_VERSION && bring_up(s, found, e) < 0) ||
         check_integrity(s, e) < 0)
         return -1;
     return store_prepare(s, e);

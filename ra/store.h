@@ -9,13 +9,13 @@
 #define RA_STORE_H
 #include "ra/internal.h"
 
-#define STORE_VERSION 3
+#define STORE_VERSION 5 /* that of the last of store.c's steps */
 #define STORE_TOKEN_REVOKED (-1)   /* in the place of when it was spent */
 #define STORE_SESSION_REVOKED 2    /* deactivated is 0, 1 or this */
 
 /* Creates what is missing. Refuses a damaged file (ERR_CORRUPT, "store-corrupt"), one of another
- * program (ERR_CONFIG, "store-foreign") and one of another version (ERR_CONFIG, "store-version"), but for the
- * one before, which gets what it lacks. */
+ * program (ERR_CONFIG, "store-foreign") and one of another version (ERR_CONFIG, "store-version"), but for
+ * those from 2 on, which get what they lack. */
 int store_open(struct store **out, const char *path, struct err *e);
 void store_close(struct store *s);
 int store_load(struct store *s, struct ra *ra, struct err *e); /* all of it, into memory */
@@ -43,6 +43,8 @@ int store_authz_delete(struct store *s, const char *id, struct err *e);
 /* The outbox (tell.h): d->id is set. */
 int store_deed_add(struct store *s, struct deed *d, struct err *e);
 int store_deed_delete(struct store *s, int64_t id, struct err *e);
+/* The log has a change at index. */
+int store_told(struct store *s, uint64_t index, struct err *e);
 /* store_revoke.c. apply: ends in the store what the revocation stands for: sessions, authorizations, tokens. */
 int store_revocation_add(struct store *s, const struct revocation *r, struct err *e);
 int store_revocation_apply(struct store *s, const struct revocation *r, struct err *e);

@@ -4,10 +4,10 @@
 #include <string.h>
 
 static const char *const text[SQL_COUNT] = {
-    [SQL_ENTRY_ADD] = "INSERT INTO entries (id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [SQL_ENTRY_ADD] = "INSERT INTO entries (id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated,"
+                      " auditor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     [SQL_ENTRY_UPDATE] = "UPDATE entries SET parent = ?3, selectors = ?4, dns = ?5, ttl = ?6, revision = ?7,"
-                         " updated = ?9 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
+                         " updated = ?9, auditor = ?10 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
     [SQL_ENTRY_DELETE] = "DELETE FROM entries WHERE id = ?1",
     [SQL_TOKEN_ADD] = "INSERT INTO tokens (hash, spiffe_id, entry, selectors, created, expires, spent)"
                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
@@ -18,10 +18,12 @@ static const char *const text[SQL_COUNT] = {
     [SQL_SESSION_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE session = ?1",
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
     [SQL_AUTHZ_PUT] = "INSERT OR REPLACE INTO authorizations (id, session, spiffe_id, entry, kind, proves, selectors,"
-                      " salt, evidence, validated, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                      " salt, evidence, validated, expires, requester)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [SQL_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE id = ?1",
     [SQL_DEED_ADD] = "INSERT INTO outbox (type, body) VALUES (?1, ?2)",
     [SQL_DEED_DELETE] = "DELETE FROM outbox WHERE id = ?1",
+    [SQL_TOLD] = "UPDATE told SET log_index = max(log_index, ?1)",
 };
 
 int store_prepare(struct store *s, struct err *e)
@@ -105,6 +107,7 @@ static int entry_bind(sqlite3_stmt *q, const struct ra_entry *x, struct err *e)
     put_int(q, 7, (int64_t)x->revision);
     put_int(q, 8, x->created);
     put_int(q, 9, x->updated);
+    put_int(q, 10, x->auditor);
     return 0;
 }
 
@@ -215,6 +218,7 @@ int store_authz_put(struct store *s, const struct authz *a, struct err *e)
     put_blob(q, 9, a->evidence, sizeof a->evidence);
     put_int(q, 10, a->validated);
     put_int(q, 11, a->expires);
+    put_text(q, 12, a->requester ? a->requester : "");
     if (step(s, SQL_AUTHZ_PUT, "write the authorization", e) >= 0)
         return 0;
     if (is_conflict(e)) /* the only constraint that REPLACE leaves: the session is gone */
@@ -244,4 +248,10 @@ int store_deed_delete(struct store *s, int64_t id, struct err *e)
 {
     put_int(s->sql[SQL_DEED_DELETE], 1, id);
     return step(s, SQL_DEED_DELETE, "forget a change that the log has", e) < 0 ? -1 : 0;
+}
+
+int store_told(struct store *s, uint64_t index, struct err *e)
+{
+    put_int(s->sql[SQL_TOLD], 1, (int64_t)index);
+    return step(s, SQL_TOLD, "note what the log was told", e) < 0 ? -1 : 0;
 }

@@ -91,8 +91,8 @@ static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts 
 }
 
 /* An SVID proves its ID as long as the entry that it was issued for stands, and it was not revoked. */
-static int svid_read(struct ra *ra, const struct attest_result *r, struct svid *svid, char entry[RA_ID_LEN + 1],
-                     struct err *e)
+int svid_read(struct ra *ra, const struct attest_result *r, struct svid *svid, char entry[RA_ID_LEN + 1],
+              struct err *e)
 {
     memcpy(svid->spiffe_id, r->spiffe_id, sizeof svid->spiffe_id);
     memcpy(svid->serial, r->serial, sizeof svid->serial);
@@ -138,6 +138,8 @@ static int keep_facts(struct authz *a, const struct attest_result *r, struct err
     a->kind = r->kind;
     a->proves = strcmp(r->spiffe_id, a->spiffe_id) == 0;
     memcpy(a->evidence, r->evidence_sha256, sizeof a->evidence);
+    if (*r->spiffe_id && !(a->requester = strdup(r->spiffe_id)))
+        return no_memory(e);
     return strings_copy(&a->selectors, r->selectors, r->selectors_count) < 0 ? no_memory(e) : 0;
 }
 

@@ -1,5 +1,6 @@
 /* Evidence from outside, as the CMW record's JSON; or, after a byte 'j' or 'x', as the evidence of a
- * join token or of x509pop inside the record, so that the fuzzer need not learn base64. Nothing that
+ * join token or of x509pop inside the record, so that the fuzzer need not learn base64; or, after a byte
+ * 's', as a chain shown in TLS: certificates, each behind a length of two bytes. Nothing that
  * a fuzzer makes can be bound to the digest or chain to a root that is made anew in each run. */
 #include "tests/unit/attest/pki.h"
 
@@ -20,6 +21,19 @@ static json_t *record(const char *media, const uint8_t *p, size_t len)
     return cmw;
 }
 
+static void shown(const struct attest_anchor *anchor, const uint8_t *p, size_t len)
+{
+    struct bytes chain[8];
+    struct attest_result r;
+    struct err e = {0};
+    struct cur c = cur_of(p, len);
+    size_t n = 0;
+    while (n < 8 && cur_left(&c) && cur_vec16(&c, &chain[n]) == 0)
+        n++;
+    if (attest_svid(&r, chain, n, anchor, "example.org", PKI_NOW, &e) == 0 || e.code != ERR_BAD_EVIDENCE || *r.spiffe_id)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct pki pki;
@@ -29,13 +43,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     json_t *cmw;
     if (!pki.root)
         pki_new(&pki, "root");
+    struct attest_anchor anchor = {{pki.root_der.p, pki.root_der.len}, {pki.issuing_der.p, pki.issuing_der.len}};
+    if (len > 0 && data[0] == 's') {
+        shown(&anchor, data + 1, len - 1);
+        return 0;
+    }
     if (len > 0 && (data[0] == 'j' || data[0] == 'x'))
         cmw = record(data[0] == 'j' ? ATTEST_MEDIA_JOIN_TOKEN : ATTEST_MEDIA_X509POP, data + 1, len - 1);
     else
         cmw = json_parse(data, len, 65536, &e);
     if (!cmw)
         return 0;
-    struct attest_anchor anchor = {{pki.root_der.p, pki.root_der.len}, {pki.issuing_der.p, pki.issuing_der.len}};
     if (attest_verify(&r, cmw, digest, &anchor, "example.org", PKI_NOW, salt, &e) == 0)
         abort();
     if (e.code != ERR_BAD_EVIDENCE || !e.rule[0] || r.selectors_count != 0)

@@ -30,6 +30,27 @@ static int verify_at(const struct buf *cmw_text, const uint8_t d[32], int64_t no
     return rc;
 }
 
+/* The same chain, shown in TLS, which checks the holder's key: all other rules are the same. */
+static void judge_shown(const struct bytes *chain, size_t n, int64_t now, const char *rule)
+{
+    struct err e = {0};
+    struct attest_result r;
+    struct attest_anchor anchor = {view(&pki.root_der), view(&pki.issuing_der)};
+    int rc = attest_svid(&r, chain, n, &anchor, "example.org", now, &e);
+    if (rule && strcmp(rule, "x509pop-signature") != 0) {
+        assert_int_equal(rc, -1);
+        assert_string_equal(e.rule, rule);
+        assert_string_equal(r.spiffe_id, "");
+        return;
+    }
+    assert_int_equal(rc, 0);
+    assert_string_equal(r.spiffe_id, "spiffe://example.org/web");
+    assert_int_equal(r.not_after, PKI_NOW + 300);
+    assert_int_equal(r.selectors_count, 0);
+    assert_true(*r.serial);
+    attest_result_free(&r);
+}
+
 /* Collects with chain and key, and holds the verdict against rule (NULL: accepted). */
 static void judge(const struct bytes *chain, size_t n, const struct key *k, const uint8_t d[32], int64_t now,
                   const char *rule)
@@ -57,6 +78,7 @@ static void judge(const struct bytes *chain, size_t n, const struct key *k, cons
         attest_result_free(&r);
     }
     buf_free(&out);
+    judge_shown(chain, n, now, rule);
 }
 
 static void judge_leaf(struct pki_leaf l, const char *rule)

@@ -32,7 +32,7 @@ struct fake_signer {
     unsigned recorded;    /* records taken; the newest of them below */
     struct { uint16_t type; size_t len; uint8_t body[CA_RECORD_MAX]; } records[16];
     struct ca_issue last; /* numbers of it; views are gone */
-    char last_id[2049], last_attestor[33], last_entry[65], last_dns[300];
+    char last_id[2049], last_attestor[33], last_entry[65], last_dns[300], last_requester[2049];
     uint8_t last_evidence[32], last_session[32];
 };
 struct fx {
@@ -57,6 +57,7 @@ static inline void fake_note(struct fake_signer *f, const struct ca_issue *m)
     text_of(f->last_id, sizeof f->last_id, m->spiffe_id);
     text_of(f->last_attestor, sizeof f->last_attestor, m->attestor);
     text_of(f->last_entry, sizeof f->last_entry, m->entry_id);
+    text_of(f->last_requester, sizeof f->last_requester, m->requester);
     text_of(f->last_dns, sizeof f->last_dns, m->dns_count ? m->dns[0] : (struct bytes){NULL, 0});
     if (m->evidence.len == 32)
         memcpy(f->last_evidence, m->evidence.p, 32);
@@ -109,7 +110,7 @@ static inline void fake_answer(struct fake_signer *f, int fd, struct bytes frame
     struct err e = {0};
     if (ipc_frame_parse(&x, frame.p, frame.len, &e) < 0)
         abort();
-    static const char vkey[] = "example.org/log1+00000000+AAAA", token[] = "test";
+    static const char vkey[] = "example.org/log1+9c2e9b10+ATKq5Uh1mqhjVrzLKp6DdB6c4RSvG3duZC1idYtpAC4j", token[] = "test";
     struct ca_info info = {.root = {f->pki->root_der.p, f->pki->root_der.len},
                            .issuing = {f->pki->issuing_der.p, f->pki->issuing_der.len},
                            .vkey = {(const uint8_t *)vkey, sizeof vkey - 1}, .log_size = 3, .started = 1,

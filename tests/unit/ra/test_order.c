@@ -60,6 +60,7 @@ static void test_one_round_trip(void **state)
     /* what the signer was told */
     assert_string_equal(x.signer.last_id, WEB);
     assert_string_equal(x.signer.last_attestor, "join_token");
+    assert_string_equal(x.signer.last_requester, WEB); /* the token's */
     assert_string_equal(x.signer.last_dns, "web.example.org");
     assert_int_equal(x.signer.last.lifetime, 300);
     assert_int_equal(x.signer.last.entry_revision, 1);
@@ -367,6 +368,48 @@ static json_t *svid_evidence(const struct ra_session *s, int64_t when)
     buf_free(&leaf);
     key_free(k);
     return cmw;
+}
+
+/* An entry that an agent's SVID vouches for: the log says which agent asked, also after a restart. */
+static void test_requester(void **state)
+{
+    struct wait w;
+    struct ra_session *s = make_session(&x);
+    char id[RA_ID_LEN + 1];
+    memcpy(id, ra_session_id(s), sizeof id);
+    make_entry(&x, "spiffe://example.org/hosted", "x509pop:spiffe_id:" WEB, NULL);
+    json_t *cmw = svid_evidence(s, clock_wall());
+    struct bytes csr = csr_for("spiffe://example.org/hosted");
+    order_new(&x, s, &(struct ask){.uri = "spiffe://example.org/hosted", .csr = &csr, .evidence = cmw}, &w);
+    EXPECT(&w, NULL);
+    assert_string_equal(x.signer.last_id, "spiffe://example.org/hosted");
+    assert_string_equal(x.signer.last_requester, WEB);
+    wait_free(&w);
+    json_decref(cmw);
+    ra_session_release(s);
+    fx_reopen(&x);
+    *x.signer.last_requester = 0;
+    s = ra_session_find(x.ra, id);
+    assert_non_null(s);
+    csr = csr_for("spiffe://example.org/hosted");
+    order_new(&x, s, &(struct ask){.uri = "spiffe://example.org/hosted", .csr = &csr}, &w); /* a renewal */
+    EXPECT(&w, NULL);
+    assert_string_equal(x.signer.last_requester, WEB);
+    wait_free(&w);
+    ra_session_release(s);
+    /* a token that names nobody: nobody is named */
+    uint8_t secret[32];
+    s = make_session(&x);
+    make_entry(&x, "spiffe://example.org/selected", "k8s:ns:a", NULL);
+    make_token(&x, NULL, "k8s:ns:a", 0, secret);
+    cmw = token_evidence(s, secret, "fresh");
+    csr = csr_for("spiffe://example.org/selected");
+    order_new(&x, s, &(struct ask){.uri = "spiffe://example.org/selected", .csr = &csr, .evidence = cmw, .freshness = "fresh"}, &w);
+    EXPECT(&w, NULL);
+    assert_string_equal(x.signer.last_requester, "");
+    wait_free(&w);
+    json_decref(cmw);
+    ra_session_release(s);
 }
 
 /* A restarted agent comes back with the SVID it has. */
@@ -994,7 +1037,7 @@ int main(void)
         cmocka_unit_test(test_one_round_trip),  cmocka_unit_test(test_rfc8555),
         cmocka_unit_test(test_failed_challenge), cmocka_unit_test(test_identifiers),
         cmocka_unit_test(test_csr_against_order), cmocka_unit_test(test_evidence_in_band),
-        cmocka_unit_test(test_x509pop),         cmocka_unit_test(test_entry_created_again),
+        cmocka_unit_test(test_requester), cmocka_unit_test(test_x509pop),         cmocka_unit_test(test_entry_created_again),
         cmocka_unit_test(test_outgrown),        cmocka_unit_test(test_entry_changes),
         cmocka_unit_test(test_signer_refuses),  cmocka_unit_test(test_signer_mute),
         cmocka_unit_test(test_deactivation),    cmocka_unit_test(test_limits),

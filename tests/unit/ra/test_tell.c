@@ -93,6 +93,41 @@ static void test_changes(void **state)
     nothing_waits();
 }
 
+static void change_entry(const char *id, bool auditor)
+{
+    struct wait w;
+    char copy[2049];
+    wait_init(&w);
+    snprintf(copy, sizeof copy, "%s", id);
+    struct ra_entry e = entry_of(copy);
+    e.auditor = auditor;
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+}
+
+/* Who may search is in the record, in its flags and its digest. */
+static void test_auditor(void **state)
+{
+    struct wait w;
+    struct tlog_record_info plain, may, no_more;
+    uint8_t a[CA_RECORD_MAX], b[CA_RECORD_MAX], c[CA_RECORD_MAX];
+    unsigned n = x.signer.recorded;
+    create("spiffe://example.org/auditor", &w);
+    recorded(n + 1, &plain, a);
+    assert_int_equal(plain.flags, 0);
+    change_entry("spiffe://example.org/auditor", true);
+    recorded(n + 2, &may, b);
+    assert_int_equal(may.flags, TLOG_FLAG_AUDITOR);
+    assert_memory_not_equal(may.digest.p, plain.digest.p, 32);
+    fx_reopen(&x);
+    change_entry("spiffe://example.org/auditor", false);
+    recorded(n + 3, &no_more, c);
+    assert_int_equal(no_more.flags, 0);
+    assert_memory_equal(no_more.digest.p, plain.digest.p, 32);
+    remove_entry("spiffe://example.org/auditor");
+    nothing_waits();
+}
+
 /* While the log takes nothing the changes wait, over restarts, and are told in their order. */
 static void test_none_lost(void **state)
 {
@@ -159,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_auditor, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
     };
