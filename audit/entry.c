@@ -6,7 +6,7 @@
 #define NAME_URI 0x86 /* GeneralName, RFC 5280 §4.2.1.6 */
 #define NAME_DNS 0x82
 
-static const char *const kinds[AUDIT_KINDS] = {"other", "issued", "refused", "revoked", "changed", "authority"};
+static const char *const kinds[AUDIT_KINDS] = {"other", "issued", "refused", "revoked", "changed", "authority", "null"};
 
 const char *audit_kind_name(enum audit_kind k)
 {
@@ -105,7 +105,7 @@ static int decode_record(struct audit_entry *t, struct bytes body)
     t->rule = r->rule;
     if (t->kind == AUDIT_REVOKED)
         decode_revocation(t);
-    if (t->kind == AUDIT_AUTHORITY && r->code != TLOG_NEW_CRL)
+    if (t->kind == AUDIT_AUTHORITY && (r->code == TLOG_NEW_ROOT || r->code == TLOG_NEW_ISSUING))
         t->serial_hex = r->value;
     return 0;
 }
@@ -129,4 +129,6 @@ void audit_entry_decode(struct audit_entry *t, uint64_t index, struct bytes raw)
         decode_certificate(t, x.body);
     else if (tlog_record_is(x.type))
         decode_record(t, x.body);
+    else if (x.type == TLOG_ENTRY_NULL && x.body.len == 0 && index == 0)
+        t->kind = AUDIT_NULL;
 }

@@ -9,12 +9,13 @@
 #include "tlog/record.h"
 
 enum audit_kind {
-    AUDIT_OTHER, /* the null entry, types of later versions, malformed ones */
+    AUDIT_OTHER, /* types of later versions, malformed ones */
     AUDIT_ISSUED,
     AUDIT_REFUSED,
     AUDIT_REVOKED,
     AUDIT_CHANGED,
     AUDIT_AUTHORITY,
+    AUDIT_NULL, /* entry 0 of every log */
     AUDIT_KINDS
 };
 #define AUDIT_NAMES_MAX 64 /* subject alternative names shown */
@@ -39,7 +40,11 @@ struct audit_entry { /* bytes are views into the entry; what it lacks is empty *
 };
 /* Views into raw, and into *t itself (key). Never fails. */
 void audit_entry_decode(struct audit_entry *t, uint64_t index, struct bytes raw);
-/* "issued", "refused", "revoked", "changed", "authority", "other". */
+static inline bool audit_kind_is_record(enum audit_kind k)
+{
+    return k > AUDIT_ISSUED && k <= AUDIT_AUTHORITY;
+}
+/* "issued", "refused", "revoked", "changed", "authority", "null", "other". */
 const char *audit_kind_name(enum audit_kind k);
 /* AUDIT_OTHER: no such outcome. */
 enum audit_kind audit_kind_of(const char *name);

@@ -201,7 +201,8 @@ int audit_index_catch_up(struct audit_index *x, const struct audit_run *run, str
         return -1;
     if (x->compared && !is_news(x, &st))
         return 0;
-    if (tlog_reader_open(&r, x->o.log_dir, x->o.vkey, e) < 0)
+    const struct tlog_place at = {.dir = x->o.log_dir, .archive = x->o.archive};
+    if (tlog_reader_open_at(&r, &at, x->o.vkey, e) < 0)
         return -1;
     int ret = catch_up(x, r, run, e);
     if (ret < 0 && x->damaged)

@@ -26,6 +26,7 @@ struct audit_index_options { /* not owned; outlive the index */
     const struct tlog_vkey *vkey;
     bool read_only; /* nothing is made, mended or thrown away */
     bool live;      /* read-only beside one that writes, in the same process */
+    char *const *archive; /* where old tiles may be (tlog/place.h), or NULL */
 };
 /* Rules "audit-foreign" (ERR_CONFIG), "audit-disk", "audit-io". Read-only: ERR_NOT_FOUND ("audit-none")
  * when there is no such file, ERR_UNAVAILABLE ("audit-stale") when it would have to be made again. */

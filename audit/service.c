@@ -9,6 +9,7 @@
 #include <time.h>
 
 #define LOOK_MS 1000
+#define KEY_MS 50 /* the signer comes up just now */
 
 struct audit {
     struct audit_options o;
@@ -58,7 +59,7 @@ static bool key_known(struct audit *a, struct err *e)
 
 static int index_look(struct audit *a, struct err *e)
 {
-    const struct audit_index_options o = {a->o.index, a->o.log_dir, &a->vkey, .read_only = false};
+    const struct audit_index_options o = {a->o.index, a->o.log_dir, &a->vkey, .read_only = false, .archive = a->o.archive};
     const struct audit_run run = {.rest = rest, .arg = a, .stop = &a->stop};
     if (a->writer && !audit_index_in_place(a->writer)) {
         log_warn("the audit index was deleted or overwritten; it is made again", "file", a->o.index, NULL);
@@ -90,7 +91,7 @@ static void *index_thread(void *arg)
             a->look_rule[0] = 0;
         else if (e.code)
             complain(a->look_rule, LOG_ERROR, "the audit index cannot be kept up", &e);
-        wait_ms(a, LOOK_MS);
+        wait_ms(a, atomic_load(&a->keyed) ? LOOK_MS : KEY_MS);
     }
     return NULL;
 }
@@ -106,7 +107,7 @@ static int not_there(struct err *e)
 
 static int reader_open(struct audit *a, struct err *e)
 {
-    const struct audit_index_options o = {a->o.index, a->o.log_dir, &a->vkey, .read_only = true, .live = true};
+    const struct audit_index_options o = {a->o.index, a->o.log_dir, &a->vkey, .read_only = true, .live = true, .archive = a->o.archive};
     if (a->reader && !audit_index_in_place(a->reader)) {
         audit_index_close(a->reader);
         a->reader = NULL;
@@ -133,12 +134,17 @@ static int answer_entries(struct audit *a, struct audit_question *q, struct err 
     struct tlog_reader *r;
     struct page p = {{.out = &q->out, .format = q->filter.format, .log_number = a->o.log_number}, &q->out};
     uint64_t indexed;
-    if (audit_index_size(a->reader, &indexed, e) < 0 || tlog_reader_open(&r, a->o.log_dir, &a->vkey, e) < 0)
+    const struct tlog_place at = {.dir = a->o.log_dir, .archive = a->o.archive};
+    if (audit_index_size(a->reader, &indexed, e) < 0 || tlog_reader_open_at(&r, &at, &a->vkey, e) < 0)
         return -1;
-    audit_write_begin(&p.w, r, indexed);
-    int ret = audit_search(a->reader, r, &q->filter, AUDIT_WITHIN_MS, entry_found, &p, q->next, e);
+    uint64_t published = tlog_reader_head(r)->size;
+    q->covered = indexed < published ? indexed : published;
+    if (!q->each)
+        audit_write_begin(&p.w, r, indexed);
+    int ret = audit_search(a->reader, r, &q->filter, AUDIT_WITHIN_MS, q->each ? q->each : entry_found,
+                           q->each ? q->each_arg : &p, q->next, e);
     tlog_reader_close(r);
-    if (ret == 0)
+    if (ret == 0 && !q->each)
         audit_write_end(&p.w, q->next);
     return ret;
 }

@@ -8,6 +8,7 @@
  */
 #ifndef AUDIT_SERVICE_H
 #define AUDIT_SERVICE_H
+#include "audit/search.h"
 #include "audit/write.h"
 
 #define AUDIT_QUEUE_MAX 32        /* questions that wait; operators' ones not counted */
@@ -21,6 +22,7 @@ struct audit_options {
     bool (*vkey)(void *arg, char *dst, size_t cap);
     void *arg;
     uint16_t log_number;
+    char *const *archive; /* where old tiles may be (tlog/place.h), or NULL */
 };
 int audit_start(struct audit **out, const struct audit_options *o, struct err *e);
 void audit_stop(struct audit *a); /* questions that wait are refused; none may come any more */
@@ -28,6 +30,9 @@ void audit_stop(struct audit *a); /* questions that wait are refused; none may c
 struct audit_question { /* the asker's, until done was called */
     bool stats, first;  /* statistics instead of entries; before those that wait */
     struct audit_filter filter;
+    audit_found_cb *each; /* NULL, or who takes the entries instead of out, on a thread of the service; */
+    void *each_arg;
+    uint64_t covered;     /* at least all entries below this one were looked at */
     struct buf out;     /* the answer, in filter.format */
     char next[AUDIT_CURSOR_LEN + 1];
     /* Once, on a thread of the service. e NULL: answered. ERR_UNAVAILABLE: the index is not there

@@ -103,6 +103,8 @@ static void recorded(struct buf *b, const struct audit_entry *t)
     if (t->kind == AUDIT_CHANGED) {
         number(b, "entry_revision", (int64_t)r->revision);
         number(b, "ttl", r->ttl);
+        if (r->flags & TLOG_FLAG_AUDITOR)
+            buf_str(b, ",\"auditor\":true");
     }
     text(b, "parent", r->parent);
     hex(b, "sha256", r->digest);
@@ -116,7 +118,7 @@ static void json_entry(struct buf *b, const struct audit_found *f, uint16_t log_
     buf_fmt(b, "{\"index\":%llu,\"outcome\":\"%s\",\"type\":%u", (unsigned long long)t->index, audit_kind_name(t->kind), t->type);
     if (t->kind == AUDIT_ISSUED)
         issued(b, t, log_number);
-    else if (t->kind != AUDIT_OTHER)
+    else if (audit_kind_is_record(t->kind))
         recorded(b, t);
     buf_str(b, ",\"entry\":\"");
     buf_b64(b, t->raw.p, t->raw.len);
@@ -201,7 +203,7 @@ static void csv_entry(struct buf *b, const struct audit_found *f, uint16_t log_n
 {
     const struct audit_entry *t = f->entry;
     const struct tlog_record_info *r = &t->record;
-    bool certificate = t->kind == AUDIT_ISSUED, record = t->kind > AUDIT_ISSUED;
+    bool certificate = t->kind == AUDIT_ISSUED, record = audit_kind_is_record(t->kind);
     char key[HEX_LEN(32) + 1] = "", serial[17];
     hex_encode(key, t->key.p, t->key.len);
     serial_text(serial, t, log_number);
