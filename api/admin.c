@@ -1,9 +1,11 @@
 /* The operator's side, on a Unix socket: who may is decided by the kernel's word on the peer. */
 #include "api/admin_json.h"
 #include "api/internal.h"
+#include "api/witnesses.h"
 #include "base/ipc.h"
 #include "base/log.h"
 #include "base/spiffe.h"
+#include "tlog/place.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +206,21 @@ static void number_write(struct buf *b, const char *name, uint64_t v)
     buf_fmt(b, ",\"%s\":%llu", name, (unsigned long long)v);
 }
 
+/* Those that this daemon can read: `mayfly log archive` removes nothing that it would not find. */
+static void archives_write(struct buf *b, char *const *archive)
+{
+    bool some = false;
+    buf_str(b, ",\"archive\":[");
+    for (; *archive; archive++) {
+        if (!tlog_archive_here(*archive))
+            continue;
+        buf_str(b, some ? "," : "");
+        jw_str(b, *archive);
+        some = true;
+    }
+    buf_str(b, "]");
+}
+
 /* issued and refused count over what ra/ decided; those within "signer" are the signer's own. */
 void admin_status(struct request *r)
 {
@@ -223,6 +240,7 @@ void admin_status(struct request *r)
     number_write(b, "signatures", s.known ? s.signatures : 0);
     number_write(b, "first_index", s.known ? s.first_index : 0);
     number_write(b, "issuing_signatures", s.known ? s.issuing_signatures : 0);
+    number_write(b, "abandoned", s.known ? s.abandoned : 0);
     number_write(b, "entries", n.entries);
     number_write(b, "tokens", n.tokens);
     number_write(b, "sessions", n.sessions);
@@ -231,6 +249,9 @@ void admin_status(struct request *r)
     number_write(b, "issued", n.issued);
     number_write(b, "refused", n.refused);
     number_write(b, "store_bytes", n.store_bytes);
+    archives_write(b, r->server->config->log.archive);
+    buf_fmt(b, ",\"unwitnessed\":%s,\"witnesses\":", s.known && s.unwitnessed ? "true" : "false");
+    admin_witnesses_write(b, r->server->config, s.known ? s.vkey : "");
     buf_fmt(b, ",\"signer\":{\"issued\":%llu,\"refused\":%llu}}", (unsigned long long)(s.known ? s.issued : 0),
             (unsigned long long)(s.known ? s.refused : 0));
     request_json(r, 200);

@@ -52,6 +52,13 @@ static int optional_number(uint64_t *out, const json_t *doc, const char *name, u
     return 0;
 }
 
+static int optional_bool(bool *out, const json_t *doc, const char *name, struct err *e)
+{
+    const json_t *v = json_object_get(doc, name);
+    *out = json_is_true(v);
+    return v && !json_is_boolean(v) ? err_set(e, ERR_MALFORMED, "json-member", "\"%s\" is not true or false", name) : 0;
+}
+
 /* Array of strings into list; they stay doc's. */
 static int string_list(const char **list, size_t max, size_t *count, const json_t *doc, const char *name, struct err *e)
 {
@@ -98,14 +105,14 @@ _Static_assert(CA_DNS_MAX <= ATTEST_SELECTORS_MAX, "one list serves both");
 
 int admin_entry_parse(struct admin_entry *a, const void *json, size_t len, struct err *e)
 {
-    static const char *const members[] = {"spiffe_id", "parent", "selectors", "dns", "ttl", "revision", NULL};
+    static const char *const members[] = {"spiffe_id", "parent", "selectors", "dns", "ttl", "auditor", "revision", NULL};
     const char *id, *parent;
     uint64_t ttl;
     struct ra_entry *x = &a->entry;
     a->doc = strict_object(json, len, members, e);
     if (!a->doc || optional_str(&id, a->doc, "spiffe_id", e) < 0 || optional_str(&parent, a->doc, "parent", e) < 0 ||
         optional_number(&ttl, a->doc, "ttl", TTL_MAX, e) < 0 ||
-        optional_number(&x->revision, a->doc, "revision", INT64_MAX, e) < 0 ||
+        optional_number(&x->revision, a->doc, "revision", INT64_MAX, e) < 0 || optional_bool(&x->auditor, a->doc, "auditor", e) < 0 ||
         borrowed_list(&x->selectors, &x->selectors_count, ATTEST_SELECTORS_MAX, a->doc, "selectors", e) < 0 ||
         borrowed_list(&x->dns, &x->dns_count, CA_DNS_MAX, a->doc, "dns", e) < 0)
         return -1;
@@ -145,8 +152,8 @@ void admin_entry_write(struct buf *out, const struct ra_entry *x)
     jw_str(out, x->parent ? x->parent : "");
     list_write(out, "selectors", x->selectors, x->selectors_count);
     list_write(out, "dns", x->dns, x->dns_count);
-    buf_fmt(out, ",\"ttl\":%u,\"revision\":%llu,\"created\":%lld,\"updated\":%lld}", x->ttl,
-            (unsigned long long)x->revision, (long long)x->created, (long long)x->updated);
+    buf_fmt(out, ",\"ttl\":%u,\"auditor\":%s,\"revision\":%llu,\"created\":%lld,\"updated\":%lld}", x->ttl,
+            x->auditor ? "true" : "false", (unsigned long long)x->revision, (long long)x->created, (long long)x->updated);
 }
 
 int admin_token_parse(struct admin_token *a, const void *json, size_t len, struct err *e)

@@ -1,11 +1,13 @@
 /* Search in the log, over HTTP: who may, the query, the answer. Finding is audit/'s, on a thread of
  * its own; meanwhile the connection is suspended. Open to any web page (CORS) where it is open to
- * the public. */
+ * the public; with audit.access: mtls, to whom ra/ admits by the certificate shown. */
 #include "api/internal.h"
 #include "audit/service.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PEER_MAX 5 /* certificates; one more than count */
 
 /* MHD hands out decoded pairs; the filters are read from the query as it came, so that nothing is
  * decoded twice or taken for something else. Called before anything else of a request. */
@@ -81,10 +83,14 @@ static void answered(struct audit_question *q, const struct err *e)
 
 static int may_ask(const struct request *r, struct err *e)
 {
-    if (!r->admin && !r->server->config->audit_public)
+    struct bytes chain[PEER_MAX];
+    enum config_audit access = r->admin ? CONFIG_AUDIT_PUBLIC : r->server->config->audit_access;
+    if (access == CONFIG_AUDIT_MTLS && ra_auditor(r->server->ra, chain, tls_peer(r->tls, chain, PEER_MAX), e) < 0)
+        return -1;
+    if (access == CONFIG_AUDIT_LOCAL)
         return err_set(e, ERR_UNAUTHORIZED, "audit-access",
                        "this authority answers searches on its own host only: use 'mayfly log search' there. Its operator opens "
-                       "them to everybody with audit.access: public in mayfly.yaml. /log/ is open: search a mirror of it with "
+                       "them to everybody with audit.access: public in mayfly.yaml, or to auditors with mtls. /log/ is open: search a mirror of it with "
                        "'mayfly log search --log DIR --vkey KEY'");
     return r->server->audit ? 0 : err_set(e, ERR_UNAVAILABLE, "audit-index", "this server keeps no audit index");
 }
@@ -107,7 +113,7 @@ static void ask(struct request *r, bool stats)
 {
     struct err e = {0};
     struct asked *a = calloc(1, sizeof *a);
-    r->cors = !r->admin;
+    r->cors = !r->admin && r->server->config->audit_access != CONFIG_AUDIT_MTLS; /* pages get no certificate */
     if (!a) {
         err_set(&e, ERR_INTERNAL, "memory", "out of memory for a question");
         request_fail(r, &e);

@@ -40,6 +40,7 @@ struct api_server {
     size_t bases_count;
     struct nonce_table *nonces;
     struct api_tls *tls;
+    struct crl_keeper *crl;      /* NULL until api_start made it */
     struct MHD_Daemon *public_daemon, *admin_daemon;
     int listen_fd, admin_fd;
     uid_t admin_uid;
@@ -95,7 +96,8 @@ struct request {
 
     unsigned status;
     const char *content_type, *cache, *encoding, *vary; /* literals; NULL: no such header */
-    const char *etag;                 /* NULL: no such header */
+    const char *etag, *modified;      /* NULL: no such header */
+    char validators[3][48];           /* the request's own memory for cache, etag and modified */
     bool cors;                        /* any web page may read the answer */
     bool page;                        /* the web page's: headers that keep others out of it */
     struct buf out, location, up;     /* the last two empty: no such header */
@@ -166,6 +168,8 @@ void acme_challenge(struct request *r);
 void public_bundle(struct request *r);
 void public_log(struct request *r); /* tiles.c */
 bool tiles_accept_gzip(const char *accept);
+bool request_has(const struct request *r, const char *etag); /* If-None-Match (RFC 9110 section 13.1.2) */
+void public_crl(struct request *r); /* crl.c */
 void public_ui(struct request *r); /* ui.c */
 void public_ui_bare(struct request *r);
 void public_health(struct request *r);

@@ -40,6 +40,7 @@ static const struct {
     {"signature", {401, "unauthorized", false, 0}},
     {"account-deactivated", {401, "unauthorized", false, 0}}, /* §7.3.6 */
     {"revoked", {401, "unauthorized", false, 0}},
+    {"audit-certificate", {401, "unauthorized", false, 0}},
     {"already-revoked", {400, "alreadyRevoked", false, 0}},         /* §7.6 */
     {"revocation-reason", {400, "badRevocationReason", false, 0}},
     {"contact-unsupported", {400, "unsupportedContact", false, 0}},

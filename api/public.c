@@ -24,9 +24,14 @@ void public_ready(struct request *r)
 {
     struct ca_snapshot s;
     ra_signer(r->server->ra, &s);
-    buf_str(&r->out, s.ready ? "ready\n" : "not ready: the signer does not answer\n");
-    r->status = s.ready ? 200 : 503;
-    r->retry_after = s.ready ? 0 : 1;
+    bool ready = s.ready && !s.unwitnessed;
+    if (s.ready && s.unwitnessed)
+        buf_fmt(&r->out, "not ready: %u of %u witnesses cosigned the log's head, and certificates need %u\n", s.cosigned,
+                s.witnesses, s.quorum);
+    else
+        buf_str(&r->out, ready ? "ready\n" : "not ready: the signer does not answer\n");
+    r->status = ready ? 200 : 503;
+    r->retry_after = ready ? 0 : 1;
     r->content_type = "text/plain";
     r->cache = "no-store";
 }

@@ -66,7 +66,7 @@ static void request_reset(struct request *r)
     r->session = NULL;
     r->route = NULL;
     r->path = r->arg = r->content_type = r->cache = r->encoding = r->vary = NULL;
-    r->etag = NULL;
+    r->etag = r->modified = NULL;
     free(r->next_page);
     r->next_page = NULL;
     r->cors = r->page = false;
@@ -115,6 +115,8 @@ void connection_changed(void *closure, struct MHD_Connection *c, void **context,
             conn->door = door;
             conn->generation = door->admin ? NULL : tls_hold(door->server->tls);
             conn->tls = door->admin ? NULL : session_of(c);
+            if (door->server->config->audit_access == CONFIG_AUDIT_MTLS)
+                tls_ask_certificate(conn->tls);
         }
         *context = conn;
     } else if (conn) {
@@ -309,6 +311,7 @@ static void headers_write(struct request *r, struct MHD_Response *m)
     header(m, "Vary", r->vary);
     header(m, "Access-Control-Allow-Origin", r->cors ? "*" : NULL);
     header(m, "ETag", r->etag);
+    header(m, "Last-Modified", r->modified);
     if (r->page)
         page_headers(m);
     if (r->nonce_wanted) {

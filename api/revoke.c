@@ -48,7 +48,8 @@ static int entry_find(const struct request *r, struct found *f, uint64_t index, 
     size_t n;
     if (tlog_vkey_parse(&k, vkey, strlen(vkey), e) < 0)
         return -1;
-    int rc = tlog_reader_open(&reader, r->server->config->log.dir, &k, e);
+    const struct config *c = r->server->config;
+    int rc = tlog_reader_open_at(&reader, &(struct tlog_place){.dir = c->log.dir, .archive = c->log.archive}, &k, e);
     if (rc == 0) {
         rc = tlog_reader_entry(reader, index, &raw, path, &n, e);
         if (rc == 0)

@@ -19,6 +19,7 @@ const struct route public_routes[] = {
     {M_POST, ROUTE_ACME_KID, ARG_ID, "/acme/finalize/", acme_finalize},
     {M_POST, ROUTE_ACME_KID, ARG_ID, "/acme/certificate/", acme_certificate},
     {M_READ, ROUTE_PLAIN, ARG_REST, "/log/", public_log},
+    {M_READ, ROUTE_PLAIN, ARG_REST, "/crl/", public_crl},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/spiffe/bundle", public_bundle},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/audit/v1/entries", audit_entries},
     {M_READ, ROUTE_PLAIN, ARG_NONE, "/audit/v1/stats", audit_statistics},

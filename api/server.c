@@ -1,5 +1,7 @@
 #include "api/server.h"
+#include "api/crl.h"
 #include "api/internal.h"
+#include "api/store_age.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <stdarg.h>
@@ -13,6 +15,7 @@
 #define ADMIN_BYTES 32768u
 #define ADMIN_CONNECTIONS 64u
 #define BACKLOG 1024u
+#define SETTLE_MS 2000u /* for the word on the store; an index that is made again takes longer */
 
 /* --- names ----------------------------------------------------------------------------------------- */
 
@@ -99,7 +102,7 @@ static unsigned pool_size(const struct config *c)
 static int public_start(struct api_server *s, struct err *e)
 {
     unsigned threads = pool_size(s->config);
-    static char priorities[] = TLS_PRIORITIES;
+    static char plain[] = TLS_PRIORITIES, clients[] = TLS_PRIORITIES_CLIENTS;
     union {
         gnutls_certificate_retrieve_function3 *function;
         void *p;
@@ -109,7 +112,7 @@ static int public_start(struct api_server *s, struct err *e)
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)s->config->max_connections, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL},
         {MHD_OPTION_LISTEN_BACKLOG_SIZE, BACKLOG, NULL},
-        {MHD_OPTION_HTTPS_PRIORITIES, 0, priorities},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, s->config->audit_access == CONFIG_AUDIT_MTLS ? clients : plain},
         {MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, certificate.p},
         {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, threads, NULL},
         {MHD_OPTION_END, 0, NULL},
@@ -147,8 +150,13 @@ int api_start(struct api_server **out, const struct api_options *o, struct err *
     if (!s)
         return -1;
     s->nonces = nonce_table_new(e);
-    if (!s->nonces || bases_make(s, e) < 0 || admin_start(s, e) < 0 || tls_start(&s->tls, s->ra, e) < 0 ||
-        public_start(s, e) < 0) {
+    const struct crl_options crl = {.config = s->config, .ra = s->ra, .audit = s->audit};
+    if (!s->nonces || bases_make(s, e) < 0 || crl_start(&s->crl, &crl, e) < 0 || admin_start(s, e) < 0 || tls_start(&s->tls, s->ra, e) < 0) {
+        api_stop(s, 0);
+        return -1;
+    }
+    store_age_settle(o->age, SETTLE_MS);
+    if (public_start(s, e) < 0) {
         api_stop(s, 0);
         return -1;
     }
@@ -185,6 +193,7 @@ void api_stop(struct api_server *s, unsigned drain_ms)
         MHD_stop_daemon(s->admin_daemon);
     close(s->listen_fd);
     close(s->admin_fd);
+    crl_stop(s->crl);
     tls_stop(s->tls);
     for (size_t i = 0; i < s->bases_count; i++)
         free(s->bases[i].url);

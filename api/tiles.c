@@ -3,6 +3,7 @@
  * be one. What is served is public, so compressing it beside nothing secret gives nothing away. */
 #include "api/internal.h"
 #include "tlog/log.h"
+#include "tlog/place.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,13 +20,39 @@
 
 /* Only what the tlog-tiles grammar names, and only plain files: the signer writes them, but a link
  * put in its folder leads nowhere. */
-static int log_open(struct request *r, bool *immutable, struct err *e)
+static int file_open(const char *dir, const char *name, bool *immutable, struct err *e)
 {
     char path[4096];
+    if (tlog_path_resolve(path, sizeof path, dir, name, immutable, e) < 0)
+        return err_set(e, ERR_NOT_FOUND, "log-path", "the log has no file %.200s", name);
+    return open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* Full tiles that were moved (tlog/archive.h). Errno says why there is none, as of the log's folder. */
+static int archive_open(struct request *r, struct err *e)
+{
+    const struct config *c = r->server->config;
+    bool immutable;
+    int why = errno;
+    for (size_t i = 0; r->fd < 0 && i < c->log.archive_count; i++) {
+        if ((r->fd = file_open(c->log.archive[i], r->arg, &immutable, e)) < 0 && !tlog_archive_here(c->log.archive[i]))
+            return err_set(e, ERR_UNAVAILABLE, "log-archive",
+                           "%.200s is not in the log's folder, and an archive that it may have been moved to is not "
+                           "there now: ask whoever runs this authority to mount it (log.archive)",
+                           r->arg);
+    }
+    errno = why;
+    return 0;
+}
+
+static int log_open(struct request *r, bool *immutable, struct err *e)
+{
     struct stat st;
-    if (tlog_path_resolve(path, sizeof path, r->server->config->log.dir, r->arg, immutable, e) < 0)
-        return err_set(e, ERR_NOT_FOUND, "log-path", "the log has no file %.200s", r->arg);
-    r->fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    r->fd = file_open(r->server->config->log.dir, r->arg, immutable, e);
+    if (r->fd < 0 && e->code == ERR_NOT_FOUND)
+        return -1;
+    if (r->fd < 0 && errno == ENOENT && *immutable && archive_open(r, e) < 0)
+        return -1;
     if (r->fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
         return err_errno(e, "log-path", "cannot read the log's file %.200s", r->arg);
     if (r->fd < 0 || fstat(r->fd, &st) < 0 || !S_ISREG(st.st_mode))

@@ -108,6 +108,25 @@ int tls_certificate(gnutls_session_t session, const struct gnutls_cert_retr_st *
     return 0;
 }
 
+/* --- the client's certificate ---------------------------------------------------------------------------- */
+
+void tls_ask_certificate(gnutls_session_t session)
+{
+    if (session)
+        gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST);
+}
+
+size_t tls_peer(gnutls_session_t session, struct bytes *chain, size_t max)
+{
+    unsigned n = 0;
+    const gnutls_datum_t *der = session ? gnutls_certificate_get_peers(session, &n) : NULL;
+    if (!der)
+        return 0;
+    for (size_t i = 0; i < n && i < max; i++)
+        chain[i] = (struct bytes){der[i].data, der[i].size};
+    return n < max ? n : max;
+}
+
 /* --- asking for a certificate -------------------------------------------------------------------- */
 
 /* Shared by the asking thread and the answering one; the last of both frees it, so that neither

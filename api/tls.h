@@ -16,6 +16,10 @@
     "NONE:+VERS-TLS1.3:+VERS-TLS1.2:+AES-128-GCM:+CHACHA20-POLY1305:+AES-256-GCM:+AEAD:"            \
     "+ECDHE-ECDSA:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:+SIGN-ECDSA-SECP256R1-SHA256:"    \
     "+SIGN-ECDSA-SHA256:+CTYPE-SRV-X509:+COMP-NULL:%SERVER_PRECEDENCE"
+/* Where clients may show a certificate: and those, by any kind of key that an SVID may have. */
+#define TLS_PRIORITIES_CLIENTS                                                                      \
+    TLS_PRIORITIES ":+CTYPE-CLI-X509:+SIGN-ECDSA-SECP384R1-SHA384:+SIGN-ECDSA-SHA384:"              \
+                   "+SIGN-EDDSA-ED25519:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-SHA256"
 
 struct api_tls; /* one a process: the callback below has no argument of ours */
 struct tls_generation;
@@ -26,5 +30,10 @@ void tls_stop(struct api_tls *t); /* after the last connection */
 struct tls_generation *tls_hold(struct api_tls *t);
 void tls_release(struct api_tls *t, struct tls_generation *g); /* g may be NULL */
 gnutls_certificate_retrieve_function3 tls_certificate;
+/* Before the handshake: asks for a certificate, which the client may leave out. Whatever is shown is taken,
+ * with proof of its key; whether it counts is asked when something depends on it (ra_auditor). */
+void tls_ask_certificate(gnutls_session_t session);
+/* What the client showed; views that live as long as the session. */
+size_t tls_peer(gnutls_session_t session, struct bytes *chain, size_t max);
 
 #endif

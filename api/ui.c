@@ -23,9 +23,8 @@ static const char *type_of(const char *name)
     return "application/octet-stream";
 }
 
-/* Whether the client has it already: If-None-Match (RFC 9110 §13.1.2). Ours are strong tags, which
- * no other can contain, so looking for the text is enough. */
-static bool is_known(const struct request *r, const char *etag)
+/* Ours are strong tags, which no other can contain, so looking for the text is enough. */
+bool request_has(const struct request *r, const char *etag)
 {
     const char *have = MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, "If-None-Match");
     return have && (strcmp(have, "*") == 0 || strstr(have, etag));
@@ -46,7 +45,7 @@ void public_ui(struct request *r)
     r->page = true;
     r->etag = f->etag;
     r->cache = "no-cache";
-    if (is_known(r, f->etag)) {
+    if (request_has(r, f->etag)) {
         r->status = 304;
         return;
     }

@@ -10,7 +10,8 @@ const NAME_MAX = 2048;
 const BY = [, 'serial', 'spiffe_id', 'prefix', 'entry', 'agent', 'key'];
 const STAGE = [, 'attestation', 'registration', 'policy', 'signer'];
 const CHANGE = [, 'created', 'updated', 'deleted'];
-const AUTHORITY = [, 'root', 'issuing', 'crl'];
+const AUTHORITY = [, 'root', 'issuing', 'crl', 'policy', 'clock'];
+const AUDITOR = 1;
 const REASONS = new Set([0, 1, 2, 3, 4, 5, 6, 9, 10]);
 
 function fail(why) {
@@ -59,15 +60,21 @@ function refusal(r) {
 }
 
 function change(r) {
-  return {
+  const out = {
     kind: 'entry', time: time(r), code: code(r, CHANGE), entry_id: text(r.vec8(), 1, 64), revision: number(r.u64()),
     spiffe_id: text(r.vec16(), 1, NAME_MAX), parent: text(r.vec16(), 0, NAME_MAX), ttl: r.u32(), digest: hex(r.take(32)),
     actor: text(r.vec8(), 1, 128),
   };
+  if (r.left) {
+    if (r.u8() !== AUDITOR)
+      fail('its flags are not known');
+    out.auditor = true;
+  }
+  return out;
 }
 
 function authority(r) {
-  return { kind: 'authority', time: time(r), code: code(r, AUTHORITY), value: text(r.vec16(), 0, 128), digest: hex(r.take(32)) };
+  return { kind: 'authority', time: time(r), code: code(r, AUTHORITY), value: text(r.vec16(), 0, NAME_MAX), digest: hex(r.take(32)) };
 }
 
 const RECORDS = { 0xff01: revocation, 0xff02: refusal, 0xff03: change, 0xff04: authority };

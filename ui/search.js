@@ -86,11 +86,11 @@ function searchForm(query) {
 }
 
 export function closedWords() {
-  return verdict('note', 'this server keeps its search to its operators', 'Only they can search here (audit.access in its configuration). The log itself is open: the newest entries are under Head, and any entry can be shown and proven by its number, a certificate by its serial number or its file.');
+  return verdict('note', 'this server keeps its search to its operators', 'Only they, and auditors whose certificate it admits, can search here (audit.access in its configuration). The log itself is open: the newest entries are under Head, and any entry can be shown and proven by its number, a certificate by its serial number or its file.');
 }
 
 export function failure(e) {
-  if (e.status === 403)
+  if (e.status === 403 || e.status === 401) // 401: auditors show a certificate
     return closedWords();
   if (e.status === 404)
     return verdict('note', 'this server has no search', 'The log itself is open: the newest entries are under Head, and any entry can be shown by its number.');

@@ -14,7 +14,8 @@ const BY = {
 };
 const REASONS = ['unspecified', 'key compromise', 'CA compromise', 'affiliation changed', 'superseded', 'cessation of operation', 'certificate hold', , , 'privilege withdrawn', 'AA compromise'];
 const CHANGES = { created: 'was registered', updated: 'had its registration changed', deleted: 'lost its registration' };
-const AUTHORITY = { root: 'began to use a root certificate', issuing: 'began to use an issuing certificate', crl: 'published a list of revocations' };
+const AUTHORITY = { root: 'began to use a root certificate', issuing: 'began to use an issuing certificate', crl: 'published a list of revocations',
+  policy: 'began to certify under this policy', clock: 'set its clock back, with its operator’s word; it had run ahead to the Unix time' };
 
 export const kindName = (f) => (f.kind === 'certificate' && f.authority ? 'CA certificate' : KINDS[f.kind] ?? f.kind);
 export const reasonName = (n) => REASONS[n] ?? `reason ${n}`;
@@ -89,7 +90,7 @@ export function fieldPairs(f) {
     ['Session key (SHA-256)', f.session && code(f.session)], ['Rule', ask('rule', 'rule')], ['Why', f.why], ['Count', f.count],
     ['Stage or kind of change', f.code], ['Value', f.value], ['Reason', f.reason === undefined ? '' : reasonName(f.reason)], ['Done by', f.actor],
     ['Comment', f.comment], ['Parent', f.parent], ['Lifetime', f.ttl === undefined ? '' : f.ttl ? span(f.ttl) : 'the authority’s default'],
-    ['Digest (SHA-256)', f.digest && code(f.digest)]);
+    ['May search', f.auditor ? 'yes: an auditor' : ''], ['Digest (SHA-256)', f.digest && code(f.digest)]);
   return pairs;
 }
 

@@ -45,6 +45,8 @@ struct world {
     atomic_bool hold;          /* hears a request and answers it later */
     atomic_uint heard, issued; /* requests of the workload profile */
     atomic_int server_life;    /* seconds, of the server's own certificate */
+    atomic_uint crls;          /* made */
+    atomic_int crl_life;       /* seconds; 0: none is made */
     /* the frontend */
     struct ca_client *ca;
     struct ra *ra;
@@ -197,6 +199,26 @@ static inline void issue_answer(struct world *w, uint64_t id, struct bytes body,
     buf_free(&san);
 }
 
+/* What was asked for stands for the list. */
+static inline bool crl_answer(struct world *w, uint64_t id, struct bytes body, struct buf *out)
+{
+    struct ca_crl m;
+    struct err e = {0};
+    must(ca_crl_parse(&m, body, &e), &e);
+    if (atomic_load(&w->mute))
+        return false;
+    int life = atomic_load(&w->crl_life);
+    if (life > 0) {
+        const struct ca_crl_signed r = {.number = 100 + atomic_fetch_add(&w->crls, 1), .this_update = clock_wall() - 10,
+                                        .next_update = clock_wall() + life, .crl = body};
+        ca_crl_signed_write(out, id, &r);
+    } else {
+        err_set(&e, ERR_DENIED, "no-crl", "not now");
+        ca_refused_write(out, id, &e);
+    }
+    return true;
+}
+
 static inline void frame_answer(struct world *w, int fd, struct bytes frame, struct buf *out)
 {
     struct ipc_frame f;
@@ -209,6 +231,9 @@ static inline void frame_answer(struct world *w, int fd, struct bytes frame, str
             out->p[2 + i] = (uint8_t)(f.id >> (56 - 8 * i));
     } else if (f.type == CA_RECORD) {
         ca_recorded_write(out, f.id, 1);
+    } else if (f.type == CA_CRL) {
+        if (!crl_answer(w, f.id, f.body, out))
+            return;
     } else {
         atomic_fetch_add(&w->heard, 1);
         while (atomic_load(&w->hold))
