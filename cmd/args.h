@@ -12,7 +12,9 @@ enum args_exit {
     ARGS_USAGE = 2,
     ARGS_UNREACHABLE = 3, /* the daemon, server or token is not there now */
     ARGS_REFUSED = 4,     /* the authority said no */
-    ARGS_UNVERIFIED = 5   /* a proof, chain or log did not verify */
+    ARGS_UNVERIFIED = 5,  /* a proof, chain or log did not verify */
+    ARGS_ALERTS = 6,      /* mayfly log monitor: there were alerts */
+    ARGS_FORK = 7         /* mayfly log monitor: two histories under one key, or one that went back */
 };
 #define ARGS_EXIT_HELP                                                                              \
     "Exit status: 0 done, 1 failed, 2 usage, 3 not reachable, 4 refused, 5 did not verify.\n"

@@ -31,6 +31,8 @@ static const char create_help[] =
     "                          of its own, proves it\n"
     "      --dns NAME          DNS name the certificate may carry besides; repeatable\n"
     "      --ttl DURATION      lifetime of its certificates, e.g. 5m (default: the authority's)\n"
+    "      --auditor           its SVIDs may search the log over HTTP (audit.access: mtls)\n"
+    "      --no-auditor        no longer\n"
     "      --parent SPIFFE-ID  the agent that vouches for it (default: the authority itself)\n"
     "      --revision N        update only this revision; refused if somebody was faster\n"
     "\n" CLI_COMMON_HELP
@@ -74,7 +76,7 @@ struct entry_args {
     struct cli cli;
     const char *id, *parent, *selectors[LIST_MAX], *dns[LIST_MAX];
     size_t selectors_count, dns_count;
-    bool selectors_named, dns_named;
+    bool selectors_named, dns_named, auditor_named, auditor;
     unsigned ttl;
     long revision;
 };
@@ -93,11 +95,12 @@ static int list_add(const char **list, size_t *n, bool *named, const char *what,
 /* 0, or an exit code + 1 (so that usage errors leave at once). */
 static int entry_args_parse(struct entry_args *a, int argc, char **argv, const char *command, const char *help)
 {
-    enum { OPT_ID = 256, OPT_DNS, OPT_TTL, OPT_PARENT, OPT_REVISION };
+    enum { OPT_ID = 256, OPT_DNS, OPT_TTL, OPT_PARENT, OPT_REVISION, OPT_AUDITOR, OPT_NO_AUDITOR };
     static const struct option options[] = {
         {"id", required_argument, NULL, OPT_ID},         {"selector", required_argument, NULL, 's'},
         {"dns", required_argument, NULL, OPT_DNS},       {"ttl", required_argument, NULL, OPT_TTL},
         {"parent", required_argument, NULL, OPT_PARENT}, {"revision", required_argument, NULL, OPT_REVISION},
+        {"auditor", no_argument, NULL, OPT_AUDITOR},     {"no-auditor", no_argument, NULL, OPT_NO_AUDITOR},
         CLI_COMMON_OPTIONS};
     struct err e = {0};
     for (int o, rc = 0; (o = args_getopt(argc, argv, "d:s:h", options, command)) != -1; rc = 0) {
@@ -107,6 +110,11 @@ static int entry_args_parse(struct entry_args *a, int argc, char **argv, const c
         case OPT_DNS: rc = list_add(a->dns, &a->dns_count, &a->dns_named, "--dns", &e); break;
         case OPT_TTL: rc = args_duration(optarg, MONTH, "--ttl", &a->ttl, &e); break;
         case OPT_PARENT: a->parent = optarg; break;
+        case OPT_AUDITOR:
+        case OPT_NO_AUDITOR:
+            a->auditor_named = true;
+            a->auditor = o == OPT_AUDITOR;
+            break;
         case OPT_REVISION: rc = args_number(optarg, 1, 1L << 40, "--revision", &a->revision, &e); break;
         default:
             if (!cli_common(&a->cli, o, help))
@@ -138,6 +146,8 @@ static void put_named(json_t *doc, const struct entry_args *a)
         json_object_set_new(doc, "dns", string_array(a->dns, a->dns_count));
     if (a->ttl)
         json_object_set_new(doc, "ttl", json_integer(a->ttl));
+    if (a->auditor_named)
+        json_object_set_new(doc, "auditor", json_boolean(a->auditor));
     if (a->revision)
         json_object_set_new(doc, "revision", json_integer(a->revision));
 }
@@ -180,9 +190,10 @@ static void print_entry(const json_t *x)
     join(dns, sizeof dns, json_object_get(x, "dns"));
     ttl_words(ttl, x);
     cli_when(when, sizeof when, json_integer_value(json_object_get(x, "updated")));
-    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nchanged    %s\n",
+    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nmay search %s\nchanged    %s\n",
            member(x, "spiffe_id"), member(x, "id"), (long long)json_integer_value(json_object_get(x, "revision")),
-           member(x, "parent"), *selectors ? selectors : "(a join token made for it, or its own SVID)", *dns ? dns : "-", ttl, when);
+           member(x, "parent"), *selectors ? selectors : "(a join token made for it, or its own SVID)", *dns ? dns : "-", ttl,
+           json_is_true(json_object_get(x, "auditor")) ? "yes: an auditor" : "no", when);
 }
 
 static void print_json(const json_t *doc)

@@ -23,6 +23,7 @@
  * aside for services with no account of their own. */
 #define SIGNER_IDS "61710:61710"
 #define FRONTEND_IDS "61711:61711"
+#define NOTARY_IDS "61712:61712"
 
 static const char help[] =
     "usage: mayfly init --dir DIR --trust-domain NAME [OPTION...]\n"
@@ -32,7 +33,7 @@ static const char help[] =
     "Without --token-uri it also makes a SoftHSM2 token in DIR. Never overwrites anything.\n"
     "\n"
     "  -d, --dir DIR              where; made if missing. As root: not below a folder that the\n"
-    "                             two users may not enter, such as /root\n"
+    "                             users below may not enter, such as /root\n"
     "  -t, --trust-domain NAME    e.g. example.org: identities are spiffe://NAME/...\n"
     "  -l, --listen ADDR:PORT     where mayflyd listens (default 127.0.0.1:8443)\n"
     "  -n, --name NAME            what clients call this server, DNS name or IP address;\n"
@@ -45,6 +46,7 @@ static const char help[] =
     "      --pin-fd N             or an inherited descriptor (a regular file or memfd)\n"
     "      --signer-user USER     whom the signer runs as when started as root\n"
     "      --frontend-user USER   whom the frontend runs as when started as root\n"
+    "      --notary-user USER     whom the notary runs as, which asks witnesses, when started as root\n"
     "  -y, --yes                  do not ask before generating keys in a given token\n"
     "      --json                 JSON for programs instead of words for people\n"
     "  -h, --help                 this text\n"
@@ -267,18 +269,21 @@ static int check_arguments(struct init *in, struct err *e)
         in->signer_user = getpwnam("mayfly-signer") ? "mayfly-signer" : SIGNER_IDS;
     if (!in->frontend_user)
         in->frontend_user = getpwnam("mayfly-frontend") ? "mayfly-frontend" : FRONTEND_IDS;
+    if (!in->notary_user)
+        in->notary_user = getpwnam("mayfly-notary") ? "mayfly-notary" : NOTARY_IDS;
     return 0;
 }
 
 int cli_init(int argc, char **argv)
 {
-    enum { OPT_URI = 256, OPT_MODULE, OPT_PIN_FILE, OPT_PIN_CRED, OPT_PIN_FD, OPT_SIGNER, OPT_FRONTEND };
+    enum { OPT_URI = 256, OPT_MODULE, OPT_PIN_FILE, OPT_PIN_CRED, OPT_PIN_FD, OPT_SIGNER, OPT_FRONTEND, OPT_NOTARY };
     static const struct option options[] = {
         {"trust-domain", required_argument, NULL, 't'}, {"listen", required_argument, NULL, 'l'},
         {"name", required_argument, NULL, 'n'}, {"token-uri", required_argument, NULL, OPT_URI},
         {"module", required_argument, NULL, OPT_MODULE}, {"pin-file", required_argument, NULL, OPT_PIN_FILE},
         {"pin-credential", required_argument, NULL, OPT_PIN_CRED}, {"pin-fd", required_argument, NULL, OPT_PIN_FD},
         {"signer-user", required_argument, NULL, OPT_SIGNER}, {"frontend-user", required_argument, NULL, OPT_FRONTEND},
+        {"notary-user", required_argument, NULL, OPT_NOTARY},
         {"yes", no_argument, NULL, 'y'}, CLI_COMMON_OPTIONS};
     struct init in = {.listen = "127.0.0.1:8443"};
     struct err e = {0};
@@ -300,6 +305,7 @@ int cli_init(int argc, char **argv)
         case OPT_PIN_FD: in.pin_fd = optarg; break;
         case OPT_SIGNER: in.signer_user = optarg; break;
         case OPT_FRONTEND: in.frontend_user = optarg; break;
+        case OPT_NOTARY: in.notary_user = optarg; break;
         case 'y': in.yes = true; break;
         default:
             if (!cli_common(&in.cli, o, help))

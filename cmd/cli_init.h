@@ -13,12 +13,12 @@ struct init {
     const char *dir, *trust_domain, *listen, *names[INIT_NAMES_MAX];
     size_t names_count;
     const char *token_uri, *module, *pin_file, *pin_credential, *pin_fd;
-    const char *signer_user, *frontend_user;
+    const char *signer_user, *frontend_user, *notary_user;
     bool yes;
     char abs[3072]; /* dir, absolute */
 };
 
-/* As root, before anything is made: both users are there and may walk to where dir is or will be.
+/* As root, before anything is made: the users are there and may walk to where dir is or will be.
  * Otherwise nothing to do. */
 int init_check_users(const struct init *in, struct err *e);
 /* As root: token and log become the signer's, the store the frontend's. A folder's own owner changes

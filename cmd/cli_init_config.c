@@ -57,6 +57,8 @@ static void write_users(const struct init *in, struct buf *b)
     yaml_str(b, in->signer_user);
     buf_str(b, "\n  frontend_user: ");
     yaml_str(b, in->frontend_user);
+    buf_str(b, "\n  notary_user: ");
+    yaml_str(b, in->notary_user);
     buf_str(b, "\n");
 }
 
@@ -115,6 +117,7 @@ static const char *differing_key(const struct config *a, const struct config *b)
                           same(a->token.pin_credential, b->token.pin_credential)},
         {"run.signer_user", same(a->signer_user, b->signer_user)},
         {"run.frontend_user", same(a->frontend_user, b->frontend_user)},
+        {"run.notary_user", same(a->notary_user, b->notary_user)},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!keys[i].same)

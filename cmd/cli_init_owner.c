@@ -27,14 +27,17 @@ static void nearest(const char *dir, char out[PATH_MAX])
 
 int init_check_users(const struct init *in, struct err *e)
 {
-    struct user_ids signer, frontend;
+    struct user_ids users[3];
     char dir[PATH_MAX];
     if (geteuid() != 0)
         return 0;
-    if (user_resolve_both(in->signer_user, in->frontend_user, &signer, &frontend, e) < 0)
+    if (user_resolve_all((const char *const[]){in->signer_user, in->frontend_user, in->notary_user}, users, 3, e) < 0)
         return -1;
     nearest(in->dir, dir);
-    return user_reaches(&signer, dir, e) < 0 ? -1 : user_reaches(&frontend, dir, e);
+    for (size_t i = 0; i < 3; i++)
+        if (user_reaches(&users[i], dir, e) < 0)
+            return -1;
+    return 0;
 }
 
 static struct user_ids owner; /* nftw takes no argument */
@@ -60,14 +63,14 @@ static int own(const struct init *in, const char *folder, const struct user_ids 
 
 int init_hand_over(const struct init *in, const struct config *c, struct err *e)
 {
-    struct user_ids signer, frontend;
+    struct user_ids users[2];
     if (geteuid() != 0)
         return 0;
-    if (user_resolve_both(c->signer_user, c->frontend_user, &signer, &frontend, e) < 0)
+    if (user_resolve_all((const char *const[]){c->signer_user, c->frontend_user}, users, 2, e) < 0)
         return -1;
-    /* secret/ stays root's: the signer reads the PIN before it becomes its own user. */
-    int token = own(in, "token", &signer, e);
-    int log = token < 0 ? -1 : own(in, "log", &signer, e);
-    int store = log < 0 ? -1 : own(in, "store", &frontend, e);
+    /* secret/ stays root's: the signer reads the PIN before it becomes its own user. The notary owns nothing. */
+    int token = own(in, "token", &users[0], e);
+    int log = token < 0 ? -1 : own(in, "log", &users[0], e);
+    int store = log < 0 ? -1 : own(in, "store", &users[1], e);
     return store < 0 ? -1 : token + log + store;
 }

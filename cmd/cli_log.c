@@ -13,17 +13,20 @@
 #include <string.h>
 
 static const char group_help[] =
-    "usage: mayfly log checkpoint|verify|show|search|export|reconcile|verify-cert|witness [OPTION...]\n"
+    "usage: mayfly log checkpoint|verify|show|search|export|monitor|reconcile|verify-cert|witness|archive\n"
+    "                  [OPTION...]\n"
     "\n"
     "  checkpoint   the published head, verified\n"
     "  verify       replay the log: hashes, tiles, signature, and every entry's rules\n"
     "  show INDEX   one entry, with its inclusion proof verified\n"
     "  search       entries by name, key, agent, time and the like, each verified\n"
     "  export       every entry as JSON lines or CSV, each verified\n"
+    "  monitor      follow a log, here or over HTTPS, and alert on what should not be there\n"
     "  reconcile    does the log account for every signature of the issuing key?\n"
     "  verify-cert FILE\n"
     "               is this certificate proven to stand in the log? offline\n"
-    "  witness      cosign other people's logs, and refuse their forks\n";
+    "  witness      cosign other people's logs, and refuse their forks\n"
+    "  archive      move old tiles to another folder, and go on serving them\n";
 
 int log_unverified(struct err *e)
 {
@@ -66,6 +69,11 @@ int log_args_load(struct log_args *a, struct err *e)
         if (!a->dir)
             a->dir = a->config->log.dir;
     }
+    a->at.dir = a->dir;
+    if (a->archive_count > 0)
+        a->at.archive = a->archive;
+    else if (a->config && strcmp(a->dir, a->config->log.dir) == 0)
+        a->at.archive = a->config->log.archive;
     if (a->vkey_text) {
         if (tlog_vkey_parse(&a->vkey, a->vkey_text, strlen(a->vkey_text), e) == 0)
             return 0;
@@ -81,6 +89,8 @@ bool log_args_option(struct log_args *a, int o, const char *help)
         a->dir = optarg;
     else if (o == CLI_OPT_VKEY)
         a->vkey_text = optarg;
+    else if (o == CLI_OPT_ARCHIVE && a->archive_count < CONFIG_ARCHIVES_MAX)
+        a->archive[a->archive_count++] = optarg;
     else
         return cli_common(&a->cli, o, help);
     return true;
@@ -106,6 +116,7 @@ int cli_log(int argc, char **argv)
     static const struct cli_verb verbs[] = {
         {"checkpoint", cli_log_checkpoint}, {"verify", cli_log_verify}, {"show", cli_log_show},
         {"search", cli_log_search}, {"export", cli_log_export}, {"verify-cert", cli_log_cert},
-        {"reconcile", cli_log_reconcile}, {"witness", cli_log_witness}};
+        {"reconcile", cli_log_reconcile}, {"witness", cli_log_witness},
+        {"monitor", cli_log_monitor}, {"archive", cli_log_archive}};
     return cli_group("mayfly log", group_help, verbs, sizeof verbs / sizeof *verbs, argc, argv);
 }

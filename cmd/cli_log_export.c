@@ -116,7 +116,7 @@ static int run(struct export *x, struct err *e)
         return -1;
     if (x->a.config)
         x->w.log_number = x->a.config->log.number;
-    if (tlog_reader_open(&r, x->a.dir, &x->a.vkey, e) < 0)
+    if (tlog_reader_open_at(&r, &x->a.at, &x->a.vkey, e) < 0)
         return log_unverified(e);
     int rc = export_all(x, r, e);
     tlog_reader_close(r);

@@ -21,7 +21,8 @@ static struct audit_index *authority_index(const struct log_args *a, const struc
     struct err ignored;
     if (!a->config || strcmp(a->dir, a->config->log.dir) != 0)
         return NULL;
-    const struct audit_index_options o = {a->config->audit_index, a->dir, &a->vkey, .read_only = true};
+    const struct audit_index_options o = {a->config->audit_index, a->dir, &a->vkey, .read_only = true,
+                                          .archive = a->at.archive};
     for (int ms = 0; ms < WAIT_MS; ms += 100) {
         if (audit_index_open(&x, &o, &ignored) < 0)
             return NULL;
@@ -60,7 +61,8 @@ int log_index_open(struct audit_index **out, const struct log_args *a, const cha
         return 0;
     if (!file && cache_path(path, &a->vkey, e) < 0)
         return -1;
-    const struct audit_index_options o = {file ? file : path, a->dir, &a->vkey, .read_only = false};
+    const struct audit_index_options o = {file ? file : path, a->dir, &a->vkey, .read_only = false,
+                                          .archive = a->at.archive};
     if (audit_index_open(out, &o, e) < 0)
         return -1;
     if (audit_index_catch_up(*out, &run, e) == 0)

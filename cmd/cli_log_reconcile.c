@@ -35,12 +35,14 @@ struct count {
     uint64_t since, until;        /* entries [since, until) */
     uint64_t signatures;
     uint64_t certificates, crls;  /* among them */
+    uint64_t abandoned;           /* certificates that the signer says it logged and never signs: no quorum */
     int64_t started;              /* of the signer; 0: the count was given */
 };
 
 static uint64_t accounted(const struct count *c)
 {
-    return c->certificates + c->crls;
+    uint64_t logged = c->certificates + c->crls;
+    return logged > c->abandoned ? logged - c->abandoned : 0;
 }
 
 /* --- counting ----------------------------------------------------------------------------------------- */
@@ -75,7 +77,7 @@ static int count_entries(struct count *c, struct tlog_reader *r, struct err *e)
 static int open_published(const struct log_args *a, uint64_t size, struct tlog_reader **r, struct err *e)
 {
     for (int64_t until = clock_mono_ms() + PUBLISH_MS;;) {
-        if (tlog_reader_open(r, a->dir, &a->vkey, e) < 0)
+        if (tlog_reader_open_at(r, &a->at, &a->vkey, e) < 0)
             return log_unverified(e);
         if (tlog_reader_head(*r)->size >= size)
             return 0;
@@ -116,7 +118,8 @@ static int take_running(const struct log_args *a, struct count *c, struct err *e
             return -1;
         bool ready = json_is_true(json_object_get(status, "ready"));
         *c = (struct count){.since = number(status, "first_index"), .until = number(status, "log_size"),
-                            .signatures = number(status, "issuing_signatures"), .started = (int64_t)number(status, "started")};
+                            .signatures = number(status, "issuing_signatures"), .started = (int64_t)number(status, "started"),
+                            .abandoned = number(status, "abandoned")};
         json_decref(status);
         if (!ready)
             return err_set(e, ERR_UNAVAILABLE, "signer-away", "the signer does not answer; its count is not known now");
@@ -143,6 +146,9 @@ static void say(const struct count *c)
         printf(" in entries %llu to %llu\n", (unsigned long long)c->since, (unsigned long long)c->until - 1);
     else
         printf("; it has not grown since entry %llu\n", (unsigned long long)c->since);
+    if (c->abandoned)
+        printf("never signed  %llu of them: no quorum of witnesses cosigned their head in time\n",
+               (unsigned long long)c->abandoned);
     if (c->signatures > accounted(c))
         printf("\n%llu SIGNATURES ARE NOT IN THE LOG. Something was signed that nobody can see: take the issuing key\n"
                "out of use, keep the token's audit log, and read SECURITY.md.\n",
@@ -152,14 +158,14 @@ static void say(const struct count *c)
                "signed later than by the process that logged them.\n",
                (unsigned long long)(accounted(c) - c->signatures));
     else
-        printf("\nEvery signature is in the log, and every entry was signed.\n");
+        printf("\nEvery signature is in the log, and every %sentry was signed.\n", c->abandoned ? "other " : "");
 }
 
 static void say_json(const struct count *c)
 {
-    printf("{\"ok\":%s,\"since\":%llu,\"until\":%llu,\"signatures\":%llu,\"certificates\":%llu,\"crls\":%llu,\"difference\":%lld}\n",
+    printf("{\"ok\":%s,\"since\":%llu,\"until\":%llu,\"signatures\":%llu,\"certificates\":%llu,\"crls\":%llu,\"abandoned\":%llu,\"difference\":%lld}\n",
            c->signatures > accounted(c) ? "false" : "true", (unsigned long long)c->since, (unsigned long long)c->until,
-           (unsigned long long)c->signatures, (unsigned long long)c->certificates, (unsigned long long)c->crls,
+           (unsigned long long)c->signatures, (unsigned long long)c->certificates, (unsigned long long)c->crls, (unsigned long long)c->abandoned,
            (long long)c->signatures - (long long)accounted(c));
 }
 

@@ -242,7 +242,7 @@ static int run(struct search_args *s, struct err *e)
         return -1;
     if (s->a.config)
         s->w.log_number = s->a.config->log.number;
-    int rc = tlog_reader_open(&r, s->a.dir, &s->a.vkey, e) < 0 ? log_unverified(e) : 0;
+    int rc = tlog_reader_open_at(&r, &s->a.at, &s->a.vkey, e) < 0 ? log_unverified(e) : 0;
     if (rc == 0)
         rc = log_index_open(&x, &s->a, s->index, r, e);
     if (rc == 0) {

@@ -95,6 +95,8 @@ static void show_record(const struct audit_entry *t)
     row("requester", r->requester);
     row_hex("session", r->session);
     row_hex("SHA-256", r->digest);
+    if (r->flags & TLOG_FLAG_AUDITOR)
+        printf("  %-11s %s\n", "auditor", "its SVIDs may search the log");
     row("by", r->actor);
     row("comment", r->comment);
 }
@@ -104,11 +106,10 @@ static const char *type_words(const struct audit_entry *t)
     static const char *const words[AUDIT_KINDS] = {
         [AUDIT_ISSUED] = "certificate",      [AUDIT_REFUSED] = "refusal",
         [AUDIT_REVOKED] = "revocation",      [AUDIT_CHANGED] = "change of a registration entry",
-        [AUDIT_AUTHORITY] = "change of the authority"};
-    if (t->kind != AUDIT_OTHER)
-        return words[t->kind];
-    return t->type == TLOG_ENTRY_NULL ? "null entry (every log starts with it)"
-                                      : "of no form that this program knows";
+        [AUDIT_AUTHORITY] = "change of the authority",
+        [AUDIT_NULL] = "null entry (every log starts with it)",
+        [AUDIT_OTHER] = "of no form that this program knows"};
+    return words[t->kind];
 }
 
 static void show_people(const struct audit_entry *t, const struct tlog_checkpoint *head)
@@ -118,7 +119,7 @@ static void show_people(const struct audit_entry *t, const struct tlog_checkpoin
     printf("  %-11s %s\n", "type", type_words(t));
     if (t->kind == AUDIT_ISSUED)
         show_certificate(t);
-    else if (t->kind != AUDIT_OTHER)
+    else if (audit_kind_is_record(t->kind))
         show_record(t);
 }
 
@@ -149,7 +150,7 @@ static int show(struct log_args *a, uint64_t index, struct err *e)
     struct bytes raw;
     struct audit_entry t;
     struct audit_found f = {.entry = &t, .path = path};
-    int rc = tlog_reader_open(&r, a->dir, &a->vkey, e);
+    int rc = tlog_reader_open_at(&r, &a->at, &a->vkey, e);
     if (rc == 0)
         rc = tlog_reader_entry(r, index, &raw, path, &f.path_len, e);
     if (rc < 0) {

@@ -128,7 +128,7 @@ static int run(struct verify *v, struct err *e)
     if (rc == 0 && v->from && kept.len == 0)
         rc = err_set(e, ERR_CORRUPT, "checkpoint-format", "%s is empty: it is no checkpoint", v->from);
     if (rc == 0) {
-        const struct tlog_audit_options o = {.dir = v->a.dir,
+        const struct tlog_audit_options o = {.at = &v->a.at,
                                              .vkey = &v->a.vkey,
                                              .from = {kept.p, kept.len},
                                              .max_lifetime = v->max_lifetime,
@@ -184,15 +184,18 @@ static void print_json(const struct verify *v)
     log_root_text(root, &r->checkpoint.root);
     clock_rfc3339(first, r->first_time);
     clock_rfc3339(last, r->last_time);
+    json_t *clocks = json_array();
+    for (size_t i = 0; i < r->clocks && i < TLOG_AUDIT_LISTED; i++)
+        json_array_append_new(clocks, json_integer((json_int_t)r->clock[i]));
     for (size_t i = 0; i < ca_listed(v); i++)
         json_array_append_new(ca, json_integer((json_int_t)r->ca[i]));
     bool timed = r->last_time != 0;
     json_t *doc = json_pack(
-        "{s:b,s:s,s:I,s:I,s:I,s:s,s:o,s:o,s:I,s:s?,s:s?,s:I,s:o,s:f,s:f,s:i}", "ok", r->findings == 0, "origin",
+        "{s:b,s:s,s:I,s:I,s:I,s:s,s:o,s:o,s:I,s:s?,s:s?,s:o,s:I,s:o,s:f,s:f,s:i}", "ok", r->findings == 0, "origin",
         r->checkpoint.origin, "size", (json_int_t)r->checkpoint.size, "from", (json_int_t)r->from.size,
         "entries_checked", (json_int_t)r->checked, "root", root, "entries", counts_json(v), "ca_certificates", ca,
         "registrations", (json_int_t)r->registrations, "first_time", timed ? first : NULL, "last_time",
-        timed ? last : NULL, "findings_total", (json_int_t)r->findings, "findings", findings_json(v), "seconds",
+        timed ? last : NULL, "clock_accepted", clocks, "findings_total", (json_int_t)r->findings, "findings", findings_json(v), "seconds",
         v->seconds, "entries_per_second", (double)(int64_t)rate(v), "threads", (int)v->threads);
     json_dumpf(doc, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
@@ -223,6 +226,9 @@ static void print_counts(const struct verify *v)
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (r->count[lines[i].kind])
             printf("%12llu %s\n", (unsigned long long)r->count[lines[i].kind], lines[i].words);
+    for (size_t i = 0; i < r->clocks && i < TLOG_AUDIT_LISTED; i++)
+        printf("the signer's clock was set back at entry %llu, and its operator accepted it: see 'mayfly log show'\n",
+               (unsigned long long)r->clock[i]);
 }
 
 static void print_findings(const struct verify *v)

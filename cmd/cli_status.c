@@ -8,8 +8,8 @@
 static const char status_help[] =
     "usage: mayfly status [OPTION...]\n"
     "\n"
-    "Asks the daemon how it is. Exit status 0: it can issue now; 1: it runs but cannot issue;\n"
-    "3: it does not run.\n"
+    "Asks the daemon how it is, and which witnesses cosigned the published head of the log. Exit\n"
+    "status 0: it can issue now; 1: it runs but cannot issue; 3: it does not run.\n"
     "\n" CLI_COMMON_HELP
     "\n"
     "Example:\n"
@@ -35,18 +35,64 @@ static long long number(const json_t *doc, const char *key)
     return (long long)json_integer_value(json_object_get(doc, key));
 }
 
+static const char *text(const json_t *doc, const char *key)
+{
+    const char *s = json_string_value(json_object_get(doc, key));
+    return s ? s : "-";
+}
+
+static void print_witness(const json_t *w)
+{
+    char when[64];
+    const char *wrong = json_string_value(json_object_get(w, "wrong"));
+    if (json_is_true(json_object_get(w, "cosigned"))) {
+        cli_when(when, sizeof when, number(w, "time"));
+        printf("  cosigned by   %s at %s\n", text(w, "name"), when);
+    } else if (wrong) {
+        printf("  WRONG by      %s: %s\n", text(w, "name"), wrong);
+    } else {
+        printf("  NOT by        %s (%s)\n", text(w, "name"), text(w, "url"));
+    }
+}
+
+static void print_witnesses(const json_t *x)
+{
+    const json_t *all = json_object_get(x, "witnesses"), *list = json_object_get(all, "list"), *w;
+    size_t i, cosigned = 0, n = json_array_size(list);
+    if (n == 0) {
+        puts("witnesses       none are configured");
+        return;
+    }
+    json_array_foreach(list, i, w)
+        cosigned += json_is_true(json_object_get(w, "cosigned"));
+    printf("witnesses       %zu of %zu cosigned the published head", cosigned, n);
+    if (json_is_integer(json_object_get(all, "size")))
+        printf(" of size %lld", number(all, "size"));
+    if (number(all, "quorum"))
+        printf("; the quorum is %lld%s\n", number(all, "quorum"),
+               json_is_true(json_object_get(x, "unwitnessed")) ? ", and NOT THERE: nothing is issued until it is" : "");
+    else
+        puts("; nothing waits for them");
+    json_array_foreach(list, i, w)
+        print_witness(w);
+}
+
 static void print_status(const json_t *x, const struct config *config)
 {
     bool ready = json_is_true(json_object_get(x, "ready"));
     const char *token = json_string_value(json_object_get(x, "token"));
     char since[64];
     cli_when(since, sizeof since, number(x, "started"));
-    printf("%s\n\n", ready ? "well: attests, logs and signs" : "NOT READY: the signer does not answer; see the daemon's log");
+    printf("%s\n\n", !ready ? "NOT READY: the signer does not answer; see the daemon's log"
+                     : json_is_true(json_object_get(x, "unwitnessed"))
+                         ? "NOT READY: nothing is signed without the quorum of witnesses"
+                         : "well: attests, logs and signs");
     printf("trust domain    %s\nserves          %s\ntoken           %s\nsigner since    %s\nlog             %s, %lld entries\n",
            config->trust_domain, config->external_url, token ? token : "-", since, config->log.origin, number(x, "log_size"));
     printf("entries         %lld\njoin tokens     %lld\nsessions        %lld\nauthorizations  %lld\nissued          %lld\nrefused         %lld\nsignatures      %lld\n",
            number(x, "entries"), number(x, "tokens"), number(x, "sessions"), number(x, "authorizations"),
            number(x, "issued"), number(x, "refused"), number(x, "signatures"));
+    print_witnesses(x);
 }
 
 int cli_status(int argc, char **argv)

@@ -11,6 +11,7 @@
 static void usage(FILE *f)
 {
     fputs("usage: mayflyd [--config FILE|DIR] [--check] [--accept-clock-back]\n"
+          "               [--accept-older-store]\n"
           "\n"
           "Runs the authority that `mayfly init` made: a parent that holds no secret, a signer\n"
           "(token and log, no network), a frontend (HTTP and the registration store) and, where the\n"
@@ -22,6 +23,9 @@ static void usage(FILE *f)
           "      --accept-clock-back\n"
           "                     this start only: issue from the present time on, though the log's\n"
           "                     newest entry is later (the clock was ahead, and is right now)\n"
+          "      --accept-older-store\n"
+          "                     serve from a registration store that was restored from an older\n"
+          "                     copy: what was changed and revoked since is lost\n"
           "  -h, --help         this text\n"
           "  -V, --version      the version\n"
           "\n"
@@ -53,18 +57,21 @@ static int parse_user(const char *s, struct user_ids *u)
 
 int main(int argc, char **argv)
 {
-    enum { OPT_CHECK = 256, OPT_ROLE, OPT_SELF, OPT_PEER, OPT_FIRST, OPT_CLOCK };
+    enum { OPT_CHECK = 256, OPT_ROLE, OPT_SELF, OPT_PEER, OPT_NOTARY, OPT_FIRST, OPT_CLOCK, OPT_STORE };
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},     {"check", no_argument, NULL, OPT_CHECK},
         {"help", no_argument, NULL, 'h'},             {"version", no_argument, NULL, 'V'},
         {"role", required_argument, NULL, OPT_ROLE},  {"self", required_argument, NULL, OPT_SELF},
         {"peer", required_argument, NULL, OPT_PEER},  {"first-start", no_argument, NULL, OPT_FIRST},
+        {"notary", required_argument, NULL, OPT_NOTARY},
         {"accept-clock-back", no_argument, NULL, OPT_CLOCK},
+        {"accept-older-store", no_argument, NULL, OPT_STORE},
         {NULL, 0, NULL, 0}};
     const char *path = getenv("MAYFLY_DIR");
     const char *role = NULL;
     bool check = false;
-    struct mayflyd_role_args args = {.self = {(uid_t)-1, (gid_t)-1}, .peer = {(uid_t)-1, (gid_t)-1}};
+    struct mayflyd_role_args args = {.self = {(uid_t)-1, (gid_t)-1}, .peer = {(uid_t)-1, (gid_t)-1},
+                                    .notary = {(uid_t)-1, (gid_t)-1}};
     for (int o; (o = getopt_long(argc, argv, "c:hV", options, NULL)) != -1;) {
         switch (o) {
         case 'c': path = optarg; break;
@@ -72,9 +79,11 @@ int main(int argc, char **argv)
         case OPT_ROLE: role = optarg; break;
         case OPT_FIRST: args.first_start = true; break;
         case OPT_CLOCK: args.accept_clock_back = true; break;
+        case OPT_STORE: args.accept_older_store = true; break;
         case OPT_SELF:
         case OPT_PEER:
-            if (parse_user(optarg, o == OPT_SELF ? &args.self : &args.peer) < 0) {
+        case OPT_NOTARY:
+            if (parse_user(optarg, o == OPT_SELF ? &args.self : o == OPT_PEER ? &args.peer : &args.notary) < 0) {
                 fprintf(stderr, "mayflyd: %s is not uid:gid\n", optarg);
                 return EXIT_BAD_USE;
             }
@@ -119,5 +128,5 @@ int main(int argc, char **argv)
         config_free(config);
         return EXIT_OK;
     }
-    return parent_run(args.config_path, config, args.accept_clock_back);
+    return parent_run(&args, config);
 }

@@ -22,13 +22,15 @@ enum {
     FD_PUBLIC_LISTEN = 101, /* frontend */
     FD_ADMIN_LISTEN = 102,  /* frontend */
     FD_READY = 103,         /* all: an eventfd, written once when it serves */
+    FD_NOTARY_LISTEN = 104, /* signer: the notary's */
     FD_PARENT_MIN = 128     /* where the parent keeps its own copies */
 };
 
 struct mayflyd_sockets {
-    int signer_listen, public_listen, admin_listen, lock;
+    int signer_listen, notary_listen, public_listen, admin_listen, lock;
 };
-int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t frontend, struct err *e);
+/* Each for its user alone; (uid_t)-1: who started the daemon. */
+int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t frontend, uid_t notary, struct err *e);
 void sockets_unlink(const struct config *c);
 int sockets_move_up(int *fd, struct err *e); /* to FD_PARENT_MIN or above, close-on-exec */
 
@@ -36,11 +38,13 @@ struct mayflyd_role_args {
     const char *config_path;
     struct user_ids self; /* (uid_t)-1: stay who you are */
     struct user_ids peer; /* who may connect (signer), who started us (frontend) */
-    bool first_start, accept_clock_back;
+    struct user_ids notary; /* who may bring cosignatures (signer) */
+    bool first_start, accept_clock_back, accept_older_store;
 };
 
-/* Exit code; takes config. accept_clock_back: for the first signer that serves (ca/signer.h). */
-int parent_run(const char *config_path, struct config *config, bool accept_clock_back);
+/* Exit code; takes config. Of a: accept_clock_back, for the first signer that serves (ca/signer.h), and
+ * accept_older_store, for every frontend (api/store_age.h). */
+int parent_run(const struct mayflyd_role_args *a, struct config *config);
 int role_signer(const struct mayflyd_role_args *a);              /* exit code */
 int role_frontend(const struct mayflyd_role_args *a);            /* exit code */
 int role_notary(const struct mayflyd_role_args *a);              /* exit code */

@@ -10,7 +10,7 @@
 #define ANSWER_MAX 16384
 #define CONFLICTS_MAX 3
 #define BACKOFF_MIN_MS 500
-#define BACKOFF_MAX_MS 10000
+#define BACKOFF_MAX_MS 2000 /* a quorum may be waiting for it to come back */
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {

@@ -1,6 +1,8 @@
 /* The notary: offers each published head of the log to the configured witnesses, all at once, and
- * brings what they cosign to the signer, which verifies it and publishes it. Beside issuance: nothing
- * waits for it. It holds no secret, reads the published log, asks, and answers nobody.
+ * brings what they cosign to the signer, which verifies it and publishes it, and which waits for it
+ * where a quorum is configured. It holds no secret, reads the published log, asks, and answers nobody.
+ * The signer tells it of each head; the published log is looked at besides, so that a word that is
+ * lost costs no more than LOOK_MS.
  *
  * What it remembers is what each witness has, and that is asked again after a start. What decides is
  * the published checkpoint: whose cosignature is missing there is asked, or handed over again. */
@@ -44,6 +46,7 @@ struct notary {
     struct ipc_reader *reader;
     struct buf frame;
     bool signer_away; /* said */
+    int64_t reach_at; /* not tried again before */
 };
 
 /* --- the published head -------------------------------------------------------------------------- */
@@ -78,7 +81,8 @@ static void head_look(struct notary *n)
         return;
     n->seen_ino = st.st_ino;
     n->seen = st.st_mtim;
-    if (tlog_reader_open(&log, n->config->log.dir, &n->log_key, &e) == 0) {
+    const struct tlog_place at = {.dir = n->config->log.dir, .archive = n->config->log.archive};
+    if (tlog_reader_open_at(&log, &at, &n->log_key, &e) == 0) {
         head_take(n, log);
     } else {
         if (!n->head_bad)
@@ -99,20 +103,27 @@ static void signer_drop(struct notary *n)
     n->reader = NULL;
 }
 
-static bool signer_reach(struct notary *n)
+/* A signer that was not asked yet may be a new one, which has heard of no cosignature. */
+static void signer_reach(struct notary *n)
 {
     char path[4096];
     struct err e = {0};
-    if (n->signer >= 0)
-        return true;
-    config_signer_socket(n->config, path, sizeof path);
+    int64_t now = clock_mono_ms();
+    if (n->signer >= 0 || now < n->reach_at)
+        return;
+    n->reach_at = now + LOOK_MS;
+    config_notary_socket(n->config, path, sizeof path);
     n->signer = ipc_connect(path, &e);
     if (n->signer >= 0 && !(n->reader = ipc_reader_new(&e)))
         signer_drop(n);
     if (n->signer < 0 && !n->signer_away)
         log_err(LOG_WARN, "cosignatures wait for the signer", &e);
     n->signer_away = n->signer < 0;
-    return n->signer >= 0;
+    if (n->signer_away)
+        return;
+    n->seen_ino = 0;
+    for (size_t i = 0; i < n->count; i++)
+        n->asked[i].handed_at = 0;
 }
 
 /* Handed over again later when it does not come to be published. */
@@ -125,9 +136,9 @@ static void hand(struct notary *n, struct asked *w)
                                 .sig = {w->cosignature.sig, sizeof w->cosignature.sig}};
     struct err e = {0};
     bool sent;
-    w->handed_at = clock_mono_ms();
-    if (!signer_reach(n))
+    if (n->signer < 0)
         return;
+    w->handed_at = clock_mono_ms();
     ca_cosign_write(&n->frame, (uint64_t)(w - n->asked), &m);
     if (ipc_try_send(n->signer, &n->frame, &sent, &e) < 0)
         signer_drop(n);
@@ -141,6 +152,8 @@ static void signer_said(struct notary *n, struct bytes frame)
         signer_drop(n);
         return;
     }
+    if (f.type == CA_HEAD)
+        n->seen_ino = 0; /* looked at, even when the file's time is the same */
     if (f.type != CA_REFUSED || ca_refused_parse(&why, f.body, &e) < 0)
         return;
     struct asked *w = &n->asked[f.id];
@@ -202,6 +215,7 @@ static void run(struct notary *n)
     for (;;) {
         struct curl_waitfd fds[] = {{.fd = n->stop_fd, .events = CURL_WAIT_POLLIN},
                                     {.fd = n->signer, .events = CURL_WAIT_POLLIN}};
+        signer_reach(n);
         head_look(n);
         for (size_t i = 0; i < n->count; i++)
             step(n, &n->asked[i]);
@@ -218,7 +232,7 @@ static void run(struct notary *n)
 
 static int confine(const struct config *c, struct err *e)
 {
-    const struct sandbox_path paths[] = {
+    struct sandbox_path paths[SANDBOX_PATHS_MAX] = {
         {c->log.dir, false, false},        {c->ca.dir, false, false},
         {c->run_dir, false, false},        {"/usr", false, true},
         {"/lib", false, true},             {"/lib64", false, true},
@@ -227,7 +241,7 @@ static int confine(const struct config *c, struct err *e)
         {"/etc/nsswitch.conf", false, true}, {"/etc/gai.conf", false, true},
         {"/etc/services", false, true},    {"/etc/ssl", false, true},
     };
-    return sandbox_enter(SANDBOX_NOTARY, paths, sizeof paths / sizeof *paths, e);
+    return sandbox_enter(SANDBOX_NOTARY, paths, sandbox_add(paths, c->log.archive), e);
 }
 
 static int take_signals(struct notary *n, struct err *e)

@@ -43,6 +43,7 @@ struct parent {
     struct mayflyd_sockets sockets;
     struct child child[CHILDREN];
     bool accept_clock_back; /* said to the signer until one has served */
+    bool accept_older_store; /* said to every frontend */
     bool follow; /* the frontend is restarted when the signer serves */
     pid_t pid;
     int signals; /* signalfd */
@@ -82,7 +83,8 @@ static void pass_fds(const struct parent *p, int which)
     if (which == CHILD_SIGNER) {
         int pin_fd = p->config->token.pin_fd;
         pass_fd(c->role, p->sockets.signer_listen, FD_SIGNER_LISTEN);
-        close_others((const int[]){FD_READY, FD_SIGNER_LISTEN, pin_fd}, 3);
+        pass_fd(c->role, p->sockets.notary_listen, FD_NOTARY_LISTEN);
+        close_others((const int[]){FD_READY, FD_SIGNER_LISTEN, FD_NOTARY_LISTEN, pin_fd}, 4);
         if (pin_fd >= 0)
             fcntl(pin_fd, F_SETFD, 0);
     } else if (which == CHILD_NOTARY) {
@@ -130,21 +132,27 @@ static void exec_child(struct parent *p, int which)
             n++;
     }
     env[n] = NULL;
-    char self[64], peer[64];
+    char self[64], peer[64], notary[64];
     const struct user_ids *u = &p->user[which];
     uid_t peer_uid = which != CHILD_SIGNER || u->uid == (uid_t)-1 ? geteuid()
                                                                     : p->user[CHILD_FRONTEND].uid;
     snprintf(self, sizeof self, "%lu:%lu", (unsigned long)u->uid, (unsigned long)u->gid);
     snprintf(peer, sizeof peer, "%lu:%lu", (unsigned long)peer_uid, (unsigned long)getegid());
-    /* Nothing stands behind what is left out: the second needs the first. */
+    snprintf(notary, sizeof notary, "%lu:%lu",
+             (unsigned long)(u->uid == (uid_t)-1 ? geteuid() : p->user[CHILD_NOTARY].uid), (unsigned long)getegid());
     bool unserved = !p->child[which].served;
-    const char *first = unserved ? "--first-start" : NULL;
-    const char *clock = unserved && which == CHILD_SIGNER && p->accept_clock_back ? "--accept-clock-back" : NULL;
+    char *last[3] = {NULL};
+    size_t k = 0;
+    if (unserved)
+        last[k++] = (char *)(uintptr_t)"--first-start";
+    if (which == CHILD_SIGNER && unserved && p->accept_clock_back)
+        last[k] = (char *)(uintptr_t)"--accept-clock-back";
+    if (which == CHILD_FRONTEND && p->accept_older_store)
+        last[k] = (char *)(uintptr_t)"--accept-older-store";
     char *argv[] = {(char *)(uintptr_t)"mayflyd", (char *)(uintptr_t)"--role",
                     (char *)(uintptr_t)p->child[which].role, (char *)(uintptr_t)"--config",
                     (char *)(uintptr_t)p->config_path, (char *)(uintptr_t)"--self", self,
-                    (char *)(uintptr_t)"--peer", peer, (char *)(uintptr_t)first,
-                    (char *)(uintptr_t)clock, NULL};
+                    (char *)(uintptr_t)"--peer", peer, (char *)(uintptr_t)"--notary", notary, last[0], last[1], NULL};
     execve("/proc/self/exe", argv, env);
     exec_failed(p->child[which].role, "execve");
 }
@@ -255,6 +263,17 @@ static void stop_child(struct child *c)
     c->pid = 0;
 }
 
+/* As root: it is a process of its own, so it has a user of its own. */
+static bool notary_unnamed(const struct config *c, struct err *e)
+{
+    if (geteuid() != 0 || c->witnesses.count == 0 || *c->notary_user)
+        return false;
+    err_set(e, ERR_CONFIG, "run-user",
+            "witnesses are configured, but run.notary_user is not: name a third user (or uid:gid pair), of nothing else, "
+            "for the process that asks them");
+    return true;
+}
+
 /* SIGHUP: the new configuration must be whole and keep what the open sockets stand for. */
 static const char *needs_restart(const struct config *old, const struct config *new)
 {
@@ -266,6 +285,8 @@ static const char *needs_restart(const struct config *old, const struct config *
         return "run.signer_user";
     if (strcmp(new->frontend_user, old->frontend_user) != 0)
         return "run.frontend_user";
+    if (strcmp(new->notary_user, old->notary_user) != 0)
+        return "run.notary_user";
     return new->token.pin_fd != old->token.pin_fd ? "token.pin.fd" : NULL;
 }
 
@@ -276,6 +297,10 @@ static struct config *load_again(const struct parent *p)
     const char *key = new ? needs_restart(p->config, new) : NULL;
     if (key) {
         err_set(&e, ERR_CONFIG, "reload", "%s changed, which needs a full restart of mayflyd", key);
+        config_free(new);
+        new = NULL;
+    }
+    if (new && notary_unnamed(new, &e)) {
         config_free(new);
         new = NULL;
     }
@@ -385,11 +410,11 @@ static int resolve_users(struct parent *p, struct err *e)
         return err_set(e, ERR_CONFIG, "run-user",
                        "started as root, but run.signer_user and run.frontend_user are not both set: "
                        "name two users (or uid:gid pairs) for the processes to run as");
-    if (user_resolve_both(c->signer_user, c->frontend_user, &p->user[CHILD_SIGNER],
-                          &p->user[CHILD_FRONTEND], e) < 0)
+    if (notary_unnamed(c, e))
         return -1;
-    p->user[CHILD_NOTARY] = p->user[CHILD_FRONTEND];
-    return 0;
+    const char *const names[CHILDREN] = {
+        [CHILD_SIGNER] = c->signer_user, [CHILD_FRONTEND] = c->frontend_user, [CHILD_NOTARY] = c->notary_user};
+    return user_resolve_all(names, p->user, CHILDREN, e);
 }
 
 /* Before anything is opened here: a descriptor that nobody passed must not become one of ours. */
@@ -422,10 +447,11 @@ static int open_events(struct parent *p, struct err *e)
                : sockets_move_up(&p->signals, e);
 }
 
-int parent_run(const char *config_path, struct config *config, bool accept_clock_back)
+int parent_run(const struct mayflyd_role_args *a, struct config *config)
 {
-    struct parent p = {.config_path = config_path, .config = config, .pid = getpid(),
-                       .accept_clock_back = accept_clock_back,
+    struct parent p = {.config_path = a->config_path, .config = config, .pid = getpid(),
+                       .accept_clock_back = a->accept_clock_back,
+                       .accept_older_store = a->accept_older_store,
                        .child = {{.role = "signer"},
                                  {.role = "frontend"},
                                  {.role = "notary", .spare = true, .held = config->witnesses.count == 0}}};
@@ -435,7 +461,7 @@ int parent_run(const char *config_path, struct config *config, bool accept_clock
     signal(SIGCHLD, SIG_DFL); /* ignored, as some starters leave it, nothing could be waited for */
     log_setup("mayflyd", config->log_level, config->log_format);
     if (check_pin_fd(config, &e) < 0 || resolve_users(&p, &e) < 0 || open_events(&p, &e) < 0 ||
-        sockets_open(&p.sockets, config, p.user[CHILD_FRONTEND].uid, &e) < 0) {
+        sockets_open(&p.sockets, config, p.user[CHILD_FRONTEND].uid, p.user[CHILD_NOTARY].uid, &e) < 0) {
         log_err(LOG_ERROR, "cannot start", &e);
         config_free(config);
         return mayflyd_exit_code(&e);

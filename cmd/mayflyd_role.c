@@ -1,6 +1,7 @@
 /* The two roles. Each opens what it needs, drops to its own user, confines itself, and only then
  * reads its first byte of input. */
 #include "api/server.h"
+#include "api/store_age.h"
 #include "audit/service.h"
 #include "base/fileio.h"
 #include "base/key.h"
@@ -8,6 +9,7 @@
 #include "base/sandbox.h"
 #include "ca/signer.h"
 #include "cmd/mayflyd.h"
+#include "tlog/place.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -88,8 +90,10 @@ int role_signer(const struct mayflyd_role_args *a)
         return EXIT_FATAL;
     struct signer_options o = {.config = c,
                                .listen_fd = FD_SIGNER_LISTEN,
+                               .notary_fd = FD_NOTARY_LISTEN,
                                .ready_fd = FD_READY,
                                .peer_uid = a->peer.uid,
+                               .notary_uid = a->notary.uid,
                                .uid = a->self.uid,
                                .gid = a->self.gid,
                                .first_start = a->first_start,
@@ -127,7 +131,7 @@ static int frontend_confine(const struct mayflyd_role_args *a, const struct conf
     if (file_mkdirs(index_dir, 0700, e) < 0)
         return -1;
     config_signer_socket(c, signer_socket, sizeof signer_socket);
-    const struct sandbox_path paths[] = {
+    struct sandbox_path paths[SANDBOX_PATHS_MAX] = {
         {store_dir, true, false},       {c->log.dir, false, false},
         {index_dir, true, false},
         {c->run_dir, false, false},     {"/usr", false, true},
@@ -136,7 +140,7 @@ static int frontend_confine(const struct mayflyd_role_args *a, const struct conf
         {"/etc/gnutls", false, true},   {"/dev/urandom", false, true},
         {"/dev/null", true, true},
     };
-    return sandbox_enter(SANDBOX_FRONTEND, paths, sizeof paths / sizeof *paths, e);
+    return sandbox_enter(SANDBOX_FRONTEND, paths, sandbox_add(paths, c->log.archive), e);
 }
 
 /* api_start waits for the server's own certificate, as long as the signer is away; a stop asked for
@@ -173,6 +177,14 @@ static int stop_prepare(struct err *e)
     return 0;
 }
 
+static void archives_look(const struct config *c)
+{
+    for (size_t i = 0; i < c->log.archive_count; i++)
+        if (!tlog_archive_here(c->log.archive[i]))
+            log_warn("an archive of the log cannot be read; what was moved to it is not served until it can be at a start",
+                     "log.archive", c->log.archive[i], NULL);
+}
+
 /* The signer tells it, once it is there. */
 static bool log_key(void *ra, char *dst, size_t cap)
 {
@@ -181,25 +193,40 @@ static bool log_key(void *ra, char *dst, size_t cap)
     return s.known && snprintf(dst, cap, "%s", s.vkey) < (int)cap;
 }
 
+/* Crash-only: what is being answered is given up, since it may be what was forbidden. */
+static void store_is_older(void *arg, const struct err *why)
+{
+    (void)arg;
+    log_err(LOG_ERROR, "frontend stops", why);
+    _exit(mayflyd_exit_code(why));
+}
+
 static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, struct err *e)
 {
     char signer_socket[4096];
     struct ca_client *ca = NULL;
     struct ra *ra = NULL;
     struct audit *audit = NULL;
+    struct store_age *age = NULL;
     struct api_server *api = NULL;
     struct api_options o = {.config = c, .listen_fd = FD_PUBLIC_LISTEN, .admin_fd = FD_ADMIN_LISTEN,
                             .admin_uid = a->peer.uid};
     config_signer_socket(c, signer_socket, sizeof signer_socket);
+    archives_look(c);
     if (stop_prepare(e) < 0 || !(ca = ca_client_new(signer_socket, c->issue_timeout_ms, e)) ||
         ra_open(&ra, c, ca, e) < 0)
         return -1;
     const struct audit_options ao = {
-        .index = c->audit_index, .log_dir = c->log.dir, .vkey = log_key, .arg = ra, .log_number = c->log.number};
+        .index = c->audit_index, .log_dir = c->log.dir, .archive = c->log.archive, .vkey = log_key, .arg = ra, .log_number = c->log.number};
     if (audit_start(&audit, &ao, e) < 0)
+        return -1;
+    const struct store_age_options so = {
+        .ra = ra, .audit = audit, .accept = a->accept_older_store, .older = store_is_older};
+    if (store_age_start(&age, &so, e) < 0)
         return -1;
     o.ra = ra;
     o.audit = audit;
+    o.age = age;
     if (api_start(&api, &o, e) < 0)
         return -1;
     atomic_store(&stop.serving, true);
@@ -208,6 +235,7 @@ static int frontend_serve(const struct mayflyd_role_args *a, struct config *c, s
         ;
     log_info("draining", NULL);
     api_stop(api, DRAIN_MS);
+    store_age_stop(age);
     audit_stop(audit);  /* nobody asks it any more */
     ra_stop(ra);        /* no new question to the signer */
     ca_client_free(ca); /* its pending callbacks end in ra */

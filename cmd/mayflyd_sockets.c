@@ -84,7 +84,18 @@ int sockets_move_up(int *fd, struct err *e)
     return 0;
 }
 
-int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t frontend, struct err *e)
+/* Connecting needs write permission; the signer looks at the peer's uid besides. */
+static int bind_signer(const char *path, uid_t caller, struct err *e)
+{
+    int fd = ipc_listen(path, 0600, e);
+    if (fd < 0 || geteuid() != 0 || caller == (uid_t)-1 || chown(path, caller, (gid_t)-1) == 0)
+        return fd;
+    err_errno(e, "run-dir", "cannot hand %s to user %lu", path, (unsigned long)caller);
+    close(fd);
+    return -1;
+}
+
+int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t frontend, uid_t notary, struct err *e)
 {
     char path[4096];
     if (file_mkdirs(c->run_dir, 0755, e) < 0 || (s->lock = lock_run_dir(c, e)) < 0)
@@ -92,15 +103,16 @@ int sockets_open(struct mayflyd_sockets *s, const struct config *c, uid_t fronte
     if ((s->public_listen = bind_public(c, e)) < 0)
         return -1;
     config_signer_socket(c, path, sizeof path);
-    if ((s->signer_listen = ipc_listen(path, 0600, e)) < 0)
+    if ((s->signer_listen = bind_signer(path, frontend, e)) < 0)
         return -1;
-    /* Connecting needs write permission; the signer looks at the peer's uid besides. */
-    if (geteuid() == 0 && chown(path, frontend, (gid_t)-1) < 0)
-        return err_errno(e, "run-dir", "cannot hand %s to the frontend's user", path);
+    config_notary_socket(c, path, sizeof path);
+    if ((s->notary_listen = bind_signer(path, notary, e)) < 0)
+        return -1;
     config_admin_socket(c, path, sizeof path);
     if ((s->admin_listen = bind_admin(path, e)) < 0)
         return -1;
-    if (sockets_move_up(&s->public_listen, e) < 0 || sockets_move_up(&s->signer_listen, e) < 0)
+    if (sockets_move_up(&s->public_listen, e) < 0 || sockets_move_up(&s->signer_listen, e) < 0 ||
+        sockets_move_up(&s->notary_listen, e) < 0)
         return -1;
     return sockets_move_up(&s->admin_listen, e);
 }
@@ -109,6 +121,8 @@ void sockets_unlink(const struct config *c)
 {
     char path[4096];
     config_signer_socket(c, path, sizeof path);
+    unlink(path);
+    config_notary_socket(c, path, sizeof path);
     unlink(path);
     config_admin_socket(c, path, sizeof path);
     unlink(path);

@@ -45,16 +45,19 @@ int user_resolve(const char *name, struct user_ids *u, struct err *e)
     return 0;
 }
 
-int user_resolve_both(const char *signer, const char *frontend, struct user_ids *s, struct user_ids *f,
-                      struct err *e)
+int user_resolve_all(const char *const *names, struct user_ids *u, size_t n, struct err *e)
 {
-    if (user_resolve(signer, s, e) < 0 || user_resolve(frontend, f, e) < 0)
-        return -1;
-    if (s->uid == f->uid)
-        return err_set(e, ERR_CONFIG, "run-user",
-                       "\"%s\" and \"%s\" are one user, %lu: a shared one could read the token's files; "
-                       "name two",
-                       signer, frontend, (unsigned long)s->uid);
+    for (size_t i = 0; i < n; i++) {
+        u[i] = (struct user_ids){(uid_t)-1, (gid_t)-1};
+        if (*names[i] && user_resolve(names[i], &u[i], e) < 0)
+            return -1;
+        for (size_t k = 0; *names[i] && k < i; k++)
+            if (u[k].uid == u[i].uid)
+                return err_set(e, ERR_CONFIG, "run-user",
+                               "\"%s\" and \"%s\" are one user, %lu: a shared one could read the token's files; "
+                               "name two",
+                               names[k], names[i], (unsigned long)u[i].uid);
+    }
     return 0;
 }
 

@@ -11,9 +11,8 @@ struct user_ids {
 };
 /* Never root, never root's group, never the id that stands for "none" (rule "run-user"). */
 int user_resolve(const char *name, struct user_ids *u, struct err *e);
-/* Both, and two uids that differ: a shared one could read the other's files. */
-int user_resolve_both(const char *signer, const char *frontend, struct user_ids *s, struct user_ids *f,
-                      struct err *e);
+/* All of them, and uids that differ: a shared one could read the other's files. A name "" is (uid_t)-1. */
+int user_resolve_all(const char *const *names, struct user_ids *u, size_t n, struct err *e);
 /* Whether u may walk through every folder of an absolute path (access lists count). Names the one
  * that is closed. Only as root, and in a process of one thread: a child becomes u and tries. */
 int user_reaches(const struct user_ids *u, const char *dir, struct err *e);
