@@ -62,6 +62,7 @@ refused 's|^listen: .*|listen: 127.0.0.1:1|' "listen changed"
 refused 's|^  dir: run|  dir: run2|' "run.dir changed"
 refused '/signer_user/d; s|^run:|run: \n  signer_user: nobody1|' "run.signer_user changed"
 refused '/frontend_user/d; s|^run:|run: \n  frontend_user: nobody2|' "run.frontend_user changed"
+refused '/notary_user/d; s|^run:|run: \n  notary_user: nobody3|' "run.notary_user changed"
 refused 's|^listen: .*|listen: nowhere|' "listen"
 [ "$(child signer)" = "$signer" ] && [ "$(child frontend)" = "$frontend" ] || fail "a refused reload restarted something"
 [ "$(mayfly status --dir "$a" --json | jq .ready)" = true ] || fail "a refused reload changed something"
@@ -98,6 +99,12 @@ if [ "$(id -u)" = 0 ]; then
   once_70 "one user"
   with_user root 61711:61711
   once_70 "is root"
+  # A process that speaks with hosts outside has a user of its own.
+  { with_user 61710:61710 61711:61711; printf 'witnesses: {list: [{url: "http://127.0.0.1:1", vkey: "%s"}]}\n' \
+    "witness.example.com/w1+7e6f4aaa+BNdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea" >>"$a/mayfly.yaml"; }
+  once_70 "run.notary_user is not"
+  sed -i 's|^run:|run:\n  notary_user: 61711:61712|' "$a/mayfly.yaml"
+  once_70 "one user"
 fi
 cp "$work/mayfly.yaml" "$a/mayfly.yaml"
 sed 's|^store: .*|store: {path: mayfly.db}|' "$work/mayfly.yaml" >"$a/mayfly.yaml"

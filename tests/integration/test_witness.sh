@@ -229,6 +229,6 @@ for n in w1 w2 w3; do halt $n; done
 
 # What the configuration refuses.
 bad() { cp "$work/mayfly.yaml" "$a/mayfly.yaml"; printf '%s\n' "$1" >>"$a/mayfly.yaml"; refuses 70 "$2" mayflyd --config "$a" --check; }
-bad 'witnesses: {quorum: 1}' "not available yet"
+bad 'witnesses: {quorum: 1}' "1 of the 0"
 bad 'witnesses: {list: [{url: "ftp://x", vkey: "x"}]}' "https://"
 bad "witnesses: {list: [{url: \"https://x\", vkey: \"$vkey\"}]}" "witness's"
