@@ -11,6 +11,7 @@
 #include "cmd/mayflyd.h"
 #include "tlog/place.h"
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -68,6 +69,13 @@ static void run_in_batches(void)
     sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
 }
 
+/* Large memory goes back to the kernel when it is freed. glibc otherwise learns from the first large block
+ * that such ones are to be kept, and the process grows with what it once needed for a moment. */
+static void give_memory_back(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+}
+
 struct config *role_config(const struct mayflyd_role_args *a, const char *role)
 {
     struct err e = {0};
@@ -85,6 +93,7 @@ int role_signer(const struct mayflyd_role_args *a)
 {
     umask(022);
     run_in_batches();
+    give_memory_back();
     struct config *c = role_config(a, "signer");
     if (!c)
         return EXIT_FATAL;
@@ -248,6 +257,7 @@ int role_frontend(const struct mayflyd_role_args *a)
     umask(077);
     signal(SIGHUP, SIG_IGN); /* the parent's to hear */
     run_in_batches();
+    give_memory_back();
     struct config *c = role_config(a, "frontend");
     if (!c)
         return EXIT_FATAL;
