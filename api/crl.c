@@ -2,8 +2,7 @@
 #include "api/internal.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include <errno.h>
-#include <signal.h>
+#include "base/thread.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -366,8 +365,7 @@ static void find(struct crl_keeper *k)
 
 static void tick(struct crl_keeper *k, int64_t ms)
 {
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
-    pthread_cond_timedwait(&k->wake, &k->lock, &t);
+    cond_wait_until(&k->wake, &k->lock, ms);
 }
 
 static void *keep(void *arg)
@@ -394,8 +392,6 @@ static void *keep(void *arg)
 
 int crl_start(struct crl_keeper **out, const struct crl_options *o, struct err *e)
 {
-    pthread_condattr_t monotonic;
-    sigset_t all, old;
     struct crl_keeper *k = calloc(1, sizeof *k);
     if (!k)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for CRLs");
@@ -403,17 +399,10 @@ int crl_start(struct crl_keeper **out, const struct crl_options *o, struct err *
     atomic_init(&k->refs, 1);
     crl_found_init(&k->found);
     pthread_mutex_init(&k->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&k->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    int rc = pthread_create(&k->thread, NULL, keep, k);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc != 0) {
+    cond_init_mono(&k->wake);
+    if (thread_start(&k->thread, keep, k, "the thread that keeps CRLs", e) < 0) {
         keeper_unref(k);
-        return err_set(e, ERR_INTERNAL, "threads", "cannot start the thread that keeps CRLs: %s", strerror(rc));
+        return -1;
     }
     *out = k;
     return 0;

@@ -2,6 +2,7 @@
 #include "audit/service.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -131,14 +132,9 @@ static bool judge(struct store_age *s)
 /* Until the flag is set, or ms are over. */
 static bool wait_for(struct store_age *s, const bool *flag, unsigned ms)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += ms % 1000 * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
+    const int64_t until = clock_mono_ms() + ms;
     pthread_mutex_lock(&s->lock);
-    while (!*flag && pthread_cond_timedwait(&s->wake, &s->lock, &t) == 0)
+    while (!*flag && cond_wait_until(&s->wake, &s->lock, until))
         ;
     bool set = *flag;
     pthread_mutex_unlock(&s->lock);
@@ -168,18 +164,14 @@ void store_age_settle(struct store_age *s, unsigned ms)
 int store_age_start(struct store_age **out, const struct store_age_options *o, struct err *e)
 {
     struct store_age *s = calloc(1, sizeof *s);
-    pthread_condattr_t attr;
     if (!s)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory");
     s->o = *o;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    if (pthread_create(&s->thread, NULL, run, s) != 0) {
+    cond_init_mono(&s->wake);
+    if (thread_start(&s->thread, run, s, "the thread that holds the store against the log", e) < 0) {
         free(s);
-        return err_set(e, ERR_INTERNAL, "threads", "cannot start a thread");
+        return -1;
     }
     *out = s;
     return 0;

@@ -1,12 +1,12 @@
 #include "api/tls.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define CHAIN 3
 #define RETRY_MIN_MS 100
@@ -142,29 +142,6 @@ struct asked {
     int64_t life_ms;
 };
 
-static void cond_init_mono(pthread_cond_t *c)
-{
-    pthread_condattr_t a;
-    pthread_condattr_init(&a);
-    pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &a);
-    pthread_condattr_destroy(&a);
-}
-
-/* Waits on c until it is signalled, or for ms. */
-static void cond_wait_ms(pthread_cond_t *c, pthread_mutex_t *m, int64_t ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    at.tv_nsec += ms % 1000 * 1000000;
-    if (at.tv_nsec >= 1000000000) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(c, m, &at);
-}
-
 static void asked_unref(struct asked *a) /* holds the lock, gives it back */
 {
     unsigned left = --a->refs;
@@ -215,7 +192,7 @@ static int certificate_ask(struct api_tls *t, struct bytes spki, struct tls_gene
     }
     pthread_mutex_lock(&a->lock);
     while (!a->answered) {
-        cond_wait_ms(&a->done, &a->lock, STOP_LOOK_MS);
+        cond_wait_until(&a->done, &a->lock, clock_mono_ms() + STOP_LOOK_MS);
         if (!a->answered && should_stop(t))
             return err_set(e, ERR_UNAVAILABLE, "stopping", "stopped while waiting for the signer");
     }
@@ -311,7 +288,7 @@ static bool pause_ms(struct api_tls *t, int64_t ms)
             left = STOP_LOOK_MS;
         pthread_mutex_lock(&t->lock);
         if (!t->stop)
-            cond_wait_ms(&t->wake, &t->lock, left);
+            cond_wait_until(&t->wake, &t->lock, clock_mono_ms() + left);
         pthread_mutex_unlock(&t->lock);
     }
     return false;
@@ -367,12 +344,11 @@ int tls_start(struct api_tls **out, struct ra *ra, struct err *e)
     cond_init_mono(&t->wake);
     if (obtain_patiently(t, e) == 0) {
         t->started = true;
-        if (pthread_create(&t->thread, NULL, renew_run, t) == 0) {
+        if (thread_start(&t->thread, renew_run, t, "the thread that renews the server's certificate", e) == 0) {
             *out = t;
             return 0;
         }
         t->started = false;
-        err_set(e, ERR_INTERNAL, "thread", "cannot start the thread that renews the server's certificate");
     }
     tls_stop(t);
     return -1;

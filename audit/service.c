@@ -2,11 +2,10 @@
 #include "audit/internal.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include <errno.h>
+#include "base/thread.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define LOOK_MS 1000
 #define KEY_MS 50 /* the signer comes up just now */
@@ -30,16 +29,9 @@ struct audit {
 
 static void wait_ms(struct audit *a, int64_t ms)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += ms % 1000 * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
+    const int64_t until = clock_mono_ms() + ms;
     pthread_mutex_lock(&a->lock);
-    while (!atomic_load(&a->stop) && pthread_cond_timedwait(&a->stopping, &a->lock, &t) != ETIMEDOUT)
+    while (!atomic_load(&a->stop) && cond_wait_until(&a->stopping, &a->lock, until))
         ;
     pthread_mutex_unlock(&a->lock);
 }
@@ -244,7 +236,6 @@ int audit_ask(struct audit *a, struct audit_question *q, struct err *e)
 
 int audit_start(struct audit **out, const struct audit_options *o, struct err *e)
 {
-    pthread_condattr_t monotonic;
     struct audit *a = calloc(1, sizeof *a);
     if (!a)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for the audit service");
@@ -252,18 +243,15 @@ int audit_start(struct audit **out, const struct audit_options *o, struct err *e
     a->tail = &a->head;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->asked, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->stopping, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    if (pthread_create(&a->answerer, NULL, answer_thread, a) != 0) {
+    cond_init_mono(&a->stopping);
+    if (thread_start(&a->answerer, answer_thread, a, "the thread that searches the log", e) < 0) {
         free(a);
-        return err_set(e, ERR_INTERNAL, "thread", "cannot start a thread");
+        return -1;
     }
-    if (pthread_create(&a->indexer, NULL, index_thread, a) != 0) {
+    if (thread_start(&a->indexer, index_thread, a, "the thread that indexes the log", e) < 0) {
         a->indexer = a->answerer;
         audit_stop(a);
-        return err_set(e, ERR_INTERNAL, "thread", "cannot start a thread");
+        return -1;
     }
     *out = a;
     return 0;

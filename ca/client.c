@@ -12,12 +12,12 @@
 #include "ca/client.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SLOT_BITS 13
@@ -458,18 +458,10 @@ static bool converse(struct ca_client *c, int fd)
 
 static void backoff(struct ca_client *c, unsigned ms)
 {
-    struct timespec until;
-    int wait = quiet_ms(c, clock_mono_ms() + ms);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait / 1000;
-    until.tv_nsec += wait % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    int64_t until = clock_mono_ms() + quiet_ms(c, clock_mono_ms() + ms);
     pthread_mutex_lock(&c->lock);
     if (!c->stop)
-        pthread_cond_timedwait(&c->wake, &c->lock, &until);
+        cond_wait_until(&c->wake, &c->lock, until);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -501,16 +493,6 @@ static void *client_thread(void *arg)
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-static int start_thread(struct ca_client *c)
-{
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    int r = pthread_create(&c->thread, NULL, client_thread, c);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return r == 0 ? 0 : -1;
-}
-
 static void free_memory(struct ca_client *c)
 {
     for (size_t i = 0; c->slots && i < CA_CLIENT_PENDING_MAX; i++)
@@ -538,18 +520,16 @@ struct ca_client *ca_client_new(const char *socket_path, unsigned deadline_ms, s
         buf_init(&c->slots[i].frame, IPC_FRAME_MAX);
         c->slots[i].next = i + 1 < CA_CLIENT_PENDING_MAX ? (uint16_t)(i + 1) : NONE;
     }
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init_mono(&c->wake);
     pthread_mutex_init(&c->lock, NULL);
-    if (start_thread(c) == 0)
+    if (thread_start(&c->thread, client_thread, c, "the thread that asks the signer", e) == 0)
         return c;
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
+    free_memory(c);
+    return NULL;
 memory:
-    err_set(e, ERR_INTERNAL, "memory", "out of memory or threads for the signer's client");
+    err_set(e, ERR_INTERNAL, "memory", "out of memory for the signer's client");
     if (c)
         free_memory(c);
     return NULL;

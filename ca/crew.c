@@ -1,11 +1,10 @@
 #include "ca/crew.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "ca/job.h"
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 struct hand { /* one thread */
@@ -162,18 +161,12 @@ void crew_submit(struct crew *c, struct job *const *jobs, size_t n)
 
 int crew_wait(struct crew *c, size_t backlog, int timeout_ms, struct err *e)
 {
-    struct timespec until;
+    int64_t until = timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
     int r = 0;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + (int64_t)(timeout_ms % 1000) * 1000000;
-    until.tv_sec += timeout_ms / 1000 + ns / 1000000000;
-    until.tv_nsec = ns % 1000000000;
     pthread_mutex_lock(&c->lock);
     c->want = backlog;
     while (r == 0 && c->unfinished > backlog && c->failure.code == ERR_NONE) {
-        if (timeout_ms < 0)
-            pthread_cond_wait(&c->less, &c->lock);
-        else if (pthread_cond_timedwait(&c->less, &c->lock, &until) == ETIMEDOUT)
+        if (!cond_wait_until(&c->less, &c->lock, until))
             r = 1;
     }
     if (c->failure.code != ERR_NONE) {
@@ -225,35 +218,27 @@ void crew_free(struct crew *c)
     free(c);
 }
 
-static int start_hands(struct crew *c)
+static int start_hands(struct crew *c, struct err *e)
 {
-    sigset_t all, old;
-    int r = 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the corridor's */
-    for (unsigned i = 0; r == 0 && i < c->o.threads; i++) {
+    for (unsigned i = 0; i < c->o.threads; i++) {
         c->hands[i].crew = c;
         c->hands[i].number = i;
-        r = pthread_create(&c->hands[i].thread, NULL, hand_thread, &c->hands[i]);
-        c->running += r == 0;
+        if (thread_start(&c->hands[i].thread, hand_thread, &c->hands[i], "a signing thread", e) < 0)
+            return -1;
+        c->running++;
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return r == 0 ? 0 : -1;
+    return 0;
 }
 
 struct crew *crew_new(const struct crew_options *o, struct err *e)
 {
     struct crew *c = calloc(1, sizeof *c);
-    pthread_condattr_t attr;
     if (!c)
         goto memory;
     c->o = *o;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->work, &attr);
-    pthread_cond_init(&c->less, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init_mono(&c->work);
+    cond_init_mono(&c->less);
     c->jobs = calloc(o->jobs, sizeof *c->jobs);
     c->hands = calloc(o->threads, sizeof *c->hands);
     if (!c->jobs || !c->hands)
@@ -262,10 +247,12 @@ struct crew *crew_new(const struct crew_options *o, struct err *e)
         job_init(&c->jobs[i]);
         crew_return(c, &c->jobs[i]);
     }
-    if (start_hands(c) == 0)
+    if (start_hands(c, e) == 0)
         return c;
+    crew_free(c);
+    return NULL;
 memory:
     crew_free(c);
-    err_set(e, ERR_INTERNAL, "memory", "out of memory or threads for signing");
+    err_set(e, ERR_INTERNAL, "memory", "out of memory for signing");
     return NULL;
 }

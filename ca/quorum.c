@@ -1,16 +1,15 @@
 #include "ca/quorum.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "ca/door.h"
 #include "ca/msg.h"
 #include "tlog/policy.h"
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define COSIGN_FRAMES 64 /* answered in one go */
@@ -109,8 +108,7 @@ int quorum_take(struct quorum *q, struct bytes body, struct err *e)
 /* False: the time is up. Lock held. */
 static bool wait_till(struct quorum *q, int64_t mono_ms)
 {
-    struct timespec t = {.tv_sec = mono_ms / 1000, .tv_nsec = mono_ms % 1000 * 1000000};
-    return pthread_cond_timedwait(&q->come, &q->lock, &t) != ETIMEDOUT;
+    return cond_wait_until(&q->come, &q->lock, mono_ms);
 }
 
 static int missing(const struct quorum *q, unsigned cosigned, const char *what, struct err *e)
@@ -222,26 +220,19 @@ static void *quorum_thread(void *arg)
 
 int quorum_listen(struct quorum *q, int listen_fd, int published_fd, uid_t peer_uid, struct err *e)
 {
-    sigset_t all, old;
     q->published_fd = published_fd;
     q->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (q->stop_fd < 0)
         return err_errno(e, "signer-wake", "cannot make an eventfd");
     if (!(q->door = door_new(listen_fd, published_fd, q->stop_fd, peer_uid, e)))
         return -1;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the corridor's */
-    int rc = pthread_create(&q->thread, NULL, quorum_thread, q);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    q->running = rc == 0;
-    errno = rc;
-    return rc == 0 ? 0 : err_errno(e, "thread", "cannot start the thread that receives cosignatures");
+    q->running = thread_start(&q->thread, quorum_thread, q, "the thread that receives cosignatures", e) == 0;
+    return q->running ? 0 : -1;
 }
 
 struct quorum *quorum_new(const struct quorum_options *o, struct err *e)
 {
     struct quorum *q = calloc(1, sizeof *q);
-    pthread_condattr_t attr;
     if (!q) {
         err_set(e, ERR_INTERNAL, "memory", "out of memory for the quorum");
         return NULL;
@@ -252,10 +243,7 @@ struct quorum *quorum_new(const struct quorum_options *o, struct err *e)
     q->grace_till = clock_mono_ms() + o->timeout_ms;
     buf_init(&q->frame, IPC_FRAME_MAX);
     pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->come, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init_mono(&q->come);
     return q;
 }
 

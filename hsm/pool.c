@@ -3,18 +3,14 @@
  * application (PKCS#11 v3.0 §5.6), so one C_Login on any of them logs in all, and it holds as long
  * as one is open. */
 #include "hsm/internal.h"
-#include <errno.h>
+#include "base/clock.h"
+#include "base/thread.h"
 #include <stdlib.h>
-#include <time.h>
 
 static void pool_init(struct hsm_pool *p)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->cond, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init_mono(&p->cond);
     p->ready = true;
 }
 
@@ -60,26 +56,14 @@ void hsm_pool_close(struct hsm *h)
     memset(p, 0, sizeof(*p));
 }
 
-static void deadline_after(struct timespec *t, unsigned ms)
-{
-    clock_gettime(CLOCK_MONOTONIC, t);
-    t->tv_sec += ms / 1000;
-    t->tv_nsec += (long)(ms % 1000) * 1000000L;
-    if (t->tv_nsec >= 1000000000L) {
-        t->tv_sec++;
-        t->tv_nsec -= 1000000000L;
-    }
-}
-
 struct hsm_session *hsm_pool_take(struct hsm *h, struct err *e)
 {
     struct hsm_pool *p = &h->pool;
     pthread_mutex_lock(&p->lock);
     if (!p->free) {
-        struct timespec until;
-        deadline_after(&until, h->call_timeout_ms);
+        const int64_t until = clock_mono_ms() + h->call_timeout_ms;
         p->waiters++;
-        while (!p->free && pthread_cond_timedwait(&p->cond, &p->lock, &until) != ETIMEDOUT)
+        while (!p->free && cond_wait_until(&p->cond, &p->lock, until))
             ;
         p->waiters--;
     }

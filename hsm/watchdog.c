@@ -3,10 +3,9 @@
  * the signer again. A crash here leaves what any crash leaves; start-up is recovery. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "hsm/internal.h"
-#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 250
@@ -55,12 +54,7 @@ static void *dog_main(void *arg)
             idle = 0;
             continue;
         }
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        t.tv_nsec += LOOK_EVERY_MS * 1000000L;
-        t.tv_sec += t.tv_nsec / 1000000000L;
-        t.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&d->cond, &d->lock, &t);
+        cond_wait_until(&d->cond, &d->lock, clock_mono_ms() + LOOK_EVERY_MS);
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -73,24 +67,14 @@ int hsm_watchdog_start(struct hsm_watchdog *d, unsigned calls, struct err *e)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for the watchdog");
     memset(d->calls, 0, calls * sizeof(*d->calls));
     d->n = calls;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->cond, &attr);
-    pthread_condattr_destroy(&attr);
-    /* Signals are for the process's own threads, not for this one. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&d->thread, NULL, dog_main, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc != 0) {
+    cond_init_mono(&d->cond);
+    if (thread_start(&d->thread, dog_main, d, "the watchdog's thread", e) < 0) {
         pthread_cond_destroy(&d->cond);
         pthread_mutex_destroy(&d->lock);
         free(d->calls);
         d->calls = NULL;
-        return err_set(e, ERR_INTERNAL, "thread", "cannot start the watchdog thread: %s", strerror(rc));
+        return -1;
     }
     d->started = true;
     return 0;

@@ -1,6 +1,7 @@
 #include "ra/ra.h"
 #include "ca/bundle.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "ra/store.h"
 #include <openssl/x509.h>
 #include <stdlib.h>
@@ -49,15 +50,6 @@ const char *ra_status_name(enum ra_status s)
 
 /* --- opening and closing -------------------------------------------------------------------------------------- */
 
-static void cond_init(pthread_cond_t *c)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static int make_memory(struct ra *ra, struct err *e)
 {
     struct map *maps[] = {&ra->tokens, &ra->sessions, &ra->thumbprints, &ra->authz, &ra->orders};
@@ -70,8 +62,8 @@ static int make_memory(struct ra *ra, struct err *e)
     pthread_mutex_init(&ra->lock, NULL);
     pthread_mutex_init(&ra->writer.lock, NULL);
     pthread_mutex_init(&ra->audit.lock, NULL);
-    cond_init(&ra->writer.wake);
-    cond_init(&ra->writer.swept);
+    cond_init_mono(&ra->writer.wake);
+    cond_init_mono(&ra->writer.swept);
     return rc < 0 ? no_memory(e) : 0;
 }
 

@@ -1,11 +1,10 @@
 #include "ra/tell.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define RETRY_MS 1000
 #define STOP_MS 500
@@ -184,11 +183,7 @@ uint64_t teller_waiting(struct teller *t)
 
 static void wait_until(struct teller *t, int64_t ms)
 {
-    struct timespec at = {ms / 1000, ms % 1000 * 1000000L};
-    if (ms == INT64_MAX)
-        pthread_cond_wait(&t->wake, &t->lock);
-    else
-        pthread_cond_timedwait(&t->wake, &t->lock, &at);
+    cond_wait_until(&t->wake, &t->lock, ms);
 }
 
 /* One thing to tell, if there is one. Lock held on entry and return. */
@@ -256,7 +251,6 @@ static void *teller_run(void *arg)
 struct teller *teller_new(struct ca_client *ca, teller_told_cb *told, void *arg, struct err *e)
 {
     struct teller *t = calloc(1, sizeof *t);
-    pthread_condattr_t attr;
     if (t && !(t->refusals = refusals_new())) {
         free(t);
         t = NULL;
@@ -269,22 +263,14 @@ struct teller *teller_new(struct ca_client *ca, teller_told_cb *told, void *arg,
     t->told = told;
     t->told_arg = arg;
     pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init_mono(&t->wake);
     return t;
 }
 
 int teller_start(struct teller *t, struct err *e)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    int rc = pthread_create(&t->thread, NULL, teller_run, t);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc != 0)
-        return err_set(e, ERR_INTERNAL, "threads", "cannot start the thread that tells the log: %s", strerror(rc));
+    if (thread_start(&t->thread, teller_run, t, "the thread that tells the log", e) < 0)
+        return -1;
     t->started = true;
     return 0;
 }

@@ -5,10 +5,9 @@
  * token spent or an account that expires by itself. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "ra/store.h"
-#include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH_MAX 512 /* ops of one transaction */
 
@@ -84,8 +83,7 @@ static struct op *take_batch(struct ra *ra)
 
 static void wait_until(struct ra *ra, int64_t mono_ms)
 {
-    struct timespec t = {mono_ms / 1000, mono_ms % 1000 * 1000000L};
-    pthread_cond_timedwait(&ra->writer.wake, &ra->writer.lock, &t);
+    cond_wait_until(&ra->writer.wake, &ra->writer.lock, mono_ms);
 }
 
 static void *writer_run(void *arg)
@@ -164,13 +162,8 @@ void writer_sweep(struct ra *ra)
 
 int writer_start(struct ra *ra, struct err *e)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    int rc = pthread_create(&ra->writer.thread, NULL, writer_run, ra);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc != 0)
-        return err_set(e, ERR_INTERNAL, "threads", "cannot start the store thread: %s", strerror(rc));
+    if (thread_start(&ra->writer.thread, writer_run, ra, "the store's thread", e) < 0)
+        return -1;
     pthread_mutex_lock(&ra->writer.lock);
     ra->writer.running = true;
     pthread_mutex_unlock(&ra->writer.lock);

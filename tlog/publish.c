@@ -1,26 +1,16 @@
 /* The publisher's thread, and what is handed to it. See publish.h. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "tlog/publish.h"
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define DRAIN_BYTES ((size_t)256 << 10) /* pending that is worth waking for */
 #define PENDING_BYTES ((size_t)8 << 20) /* an append waits above this */
 #define PENDING_MAX (PENDING_BYTES + TLOG_BATCH_MAX * (TLOG_ENTRY_MAX + 64))
 #define WAIT_MS 10000 /* how long it waits */
-
-static void cond_init_mono(pthread_cond_t *c)
-{
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(c, &attr);
-    pthread_condattr_destroy(&attr);
-}
 
 struct tlog_publisher *tlog_publisher_new(const struct tlog_options *o, struct err *e)
 {
@@ -67,9 +57,8 @@ struct tlog_edge *tlog_publisher_edge(struct tlog_publisher *p)
 
 bool tlog_publisher_wait(struct tlog_publisher *p, pthread_cond_t *c, int64_t mono_ms)
 {
-    struct timespec t = {.tv_sec = mono_ms / 1000, .tv_nsec = mono_ms % 1000 * 1000000};
     if (!p->stop)
-        pthread_cond_timedwait(c, &p->lock, &t);
+        cond_wait_until(c, &p->lock, mono_ms);
     return !p->stop;
 }
 
@@ -192,14 +181,8 @@ int tlog_publisher_start(struct tlog_publisher *p, struct tlog_journal *j, struc
 {
     p->journal = j;
     tlog_publisher_trim(p); /* before an append needs room for a segment */
-    p->running = true;
-    int rc = pthread_create(&p->thread, NULL, publisher_main, p);
-    if (rc != 0) {
-        p->running = false;
-        errno = rc;
-        return err_errno(e, "log-publish", "cannot start the publisher thread");
-    }
-    return 0;
+    p->running = thread_start(&p->thread, publisher_main, p, "the publisher's thread", e) == 0;
+    return p->running ? 0 : -1;
 }
 
 void tlog_publisher_stop(struct tlog_publisher *p)
