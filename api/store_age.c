@@ -9,15 +9,17 @@
 #include <string.h>
 
 #define AGAIN_MS 50
+#define SAY_MS 30000
 
 struct store_age {
     struct store_age_options o;
     pthread_t thread;
-    struct ra_told told;
-    uint64_t size;    /* of the log when the signer was there */
-    unsigned beyond;  /* changes in the log that stand after told.index */
-    uint64_t newest;  /* of these */
-    char what[400];   /* that one, in words */
+    int64_t accounted; /* all changes up to this entry are the store's */
+    uint64_t size;     /* of the log when the signer was there */
+    uint64_t newest;   /* change in the log beyond these */
+    uint64_t lost;     /* the newest that the store does not know; 0: none */
+    char what[400];    /* that one, in words */
+    uint64_t last;     /* entry of the page that came last */
     struct audit_question q;
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t wake;
@@ -42,16 +44,19 @@ static void describe(struct store_age *s, const struct audit_entry *t)
 static int change_found(void *arg, const struct audit_found *x, struct err *e)
 {
     struct store_age *s = arg;
-    const uint64_t index = x->entry->index;
-    (void)e;
-    if (s->q.covered < s->size || index <= (uint64_t)s->told.index)
+    const struct audit_entry *t = x->entry;
+    struct tlog_entry envelope;
+    s->last = t->index;
+    if (s->q.covered < s->size || (int64_t)t->index <= s->accounted)
         return 1;
-    s->beyond++;
-    if (index > s->newest) {
-        s->newest = index;
-        describe(s, x->entry);
-    }
-    return s->beyond > s->told.waiting;
+    if (t->index > s->newest)
+        s->newest = t->index;
+    if (t->index <= s->lost || (tlog_entry_parse(&envelope, t->raw.p, t->raw.len, e) == 0 &&
+                                ra_told_knows(s->o.ra, envelope.type, envelope.body)))
+        return 0;
+    s->lost = t->index;
+    describe(s, t);
+    return 1; /* the newest of its kind */
 }
 
 static void answered(struct audit_question *q, const struct err *e)
@@ -65,13 +70,13 @@ static void answered(struct audit_question *q, const struct err *e)
 }
 
 /* 0: answered; -1: not now. */
-static int ask(struct store_age *s, enum audit_kind outcome)
+static int page(struct store_age *s)
 {
     struct err e;
-    s->q = (struct audit_question){.first = true, .each = change_found, .each_arg = s, .done = answered, .arg = s};
-    audit_filter_init(&s->q.filter);
-    s->q.filter.outcome = outcome;
-    s->q.filter.limit = AUDIT_LIMIT_MAX;
+    s->q.first = true;
+    s->q.each = change_found;
+    s->q.done = answered;
+    s->q.arg = s->q.each_arg = s;
     s->done = false;
     if (audit_ask(s->o.audit, &s->q, &e) < 0)
         return -1;
@@ -82,28 +87,48 @@ static int ask(struct store_age *s, enum audit_kind outcome)
     return s->err.code == ERR_NONE && s->q.covered >= s->size ? 0 : -1;
 }
 
+static int search(struct store_age *s, enum audit_kind outcome)
+{
+    s->q = (struct audit_question){0};
+    audit_filter_init(&s->q.filter);
+    s->q.filter.outcome = outcome;
+    s->q.filter.limit = AUDIT_LIMIT_MAX;
+    do {
+        if (page(s) < 0)
+            return -1;
+        s->q.filter.resumed = true;
+        s->q.filter.after = s->last;
+    } while (*s->q.next && (int64_t)s->last > s->accounted && s->last != s->lost);
+    return 0;
+}
+
 /* --- the verdict ------------------------------------------------------------------------------------------ */
 
 static void judge_older(struct store_age *s)
 {
     struct err e;
-    err_set(&e, ERR_CORRUPT, "store-older",
-            "the registration store is older than the log: entry %llu of the log is %s, which the store does not know; "
-            "it was restored from an older copy. Restore the newest one. If there is none, start mayflyd once with "
-            "--accept-older-store: what was changed since is lost then, so do again what 'mayfly log search --outcome "
-            "revoked' and '--outcome changed' show",
-            (unsigned long long)s->newest, s->what);
-    if (!s->o.accept) {
-        s->o.older(s->o.arg, &e);
+    if (s->o.accept) {
+        log_warn("a registration store older than the log, accepted by the operator", "newest", s->what, NULL);
+        ra_told_settle(s->o.ra, s->newest);
         return;
     }
-    log_warn("a registration store older than the log, accepted by the operator", "newest", s->what, NULL);
-    if (ra_told_accept(s->o.ra, s->newest, &e) < 0)
-        log_err(LOG_ERROR, "that it was accepted is not noted", &e);
+    err_set(&e, ERR_CORRUPT, "store-older",
+            "the registration store is older than the log: entry %llu of the log is %s, which the store does not know; "
+            "it was %s. Restore the newest one. If there is none, start mayflyd once with "
+            "--accept-older-store: what was changed since is lost then, so do again what 'mayfly log search --outcome "
+            "revoked' and '--outcome changed' show",
+            (unsigned long long)s->lost, s->what, s->accounted ? "restored from an older copy" : "deleted and made anew, or restored");
+    s->o.older(s->o.arg, &e);
 }
 
-/* Counted newest first, so at the limit s->newest is right. More may have been told since than is
- * reckoned with, never less: told.waiting is read after the question was answered. */
+static void judge_newer(struct store_age *s)
+{
+    log_error("the log is older than the registration store: it was restored from an older copy, or another was put "
+              "in its place", "store_knows_of_entry", log_num(s->accounted), "log_size", log_num((long long)s->size), NULL);
+    ra_told_settle(s->o.ra, 0);
+}
+
+/* False: it cannot be said yet. */
 static bool judge(struct store_age *s)
 {
     struct ca_snapshot signer;
@@ -111,21 +136,22 @@ static bool judge(struct store_age *s)
     if (!signer.known)
         return false;
     s->size = s->size ? s->size : signer.log_size;
-    ra_told(s->o.ra, &s->told);
-    s->beyond = 0;
-    s->newest = 0;
-    if (s->told.index < 0) /* it will be known from the next change on */
-        return true;
-    if ((uint64_t)s->told.index >= s->size) {
-        log_error("the log is older than the registration store: it was restored from an older copy, or another was put "
-                  "in its place", "store_knows_of_entry", log_num(s->told.index), "log_size", log_num((long long)s->size), NULL);
+    s->accounted = ra_told_index(s->o.ra);
+    s->newest = s->lost = 0;
+    if (s->accounted >= (int64_t)s->size) {
+        judge_newer(s);
         return true;
     }
-    if (ask(s, AUDIT_REVOKED) < 0 || ask(s, AUDIT_CHANGED) < 0)
+    if (search(s, AUDIT_REVOKED) < 0 || search(s, AUDIT_CHANGED) < 0)
         return false;
-    ra_told(s->o.ra, &s->told);
-    if (s->beyond > s->told.waiting)
+    if (s->accounted < 0) {
+        log_warn("the registration store is from before it kept account of what the log was told: taken as it is", NULL);
+        ra_told_settle(s->o.ra, s->newest);
+    } else if (s->lost) {
         judge_older(s);
+    } else {
+        ra_told_settle(s->o.ra, 0);
+    }
     return true;
 }
 
@@ -144,8 +170,12 @@ static bool wait_for(struct store_age *s, const bool *flag, unsigned ms)
 static void *run(void *arg)
 {
     struct store_age *s = arg;
+    int64_t say_at = clock_mono_ms() + SAY_MS;
     while (!judge(s) && !wait_for(s, &s->stop, AGAIN_MS))
-        ;
+        if (clock_mono_ms() > say_at) {
+            log_warn("the log is told of no change before the audit index has all of it, or the signer is there", NULL);
+            say_at = INT64_MAX;
+        }
     pthread_mutex_lock(&s->lock);
     s->settled = true;
     pthread_cond_broadcast(&s->wake);

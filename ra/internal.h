@@ -217,8 +217,11 @@ struct ra {
         char vkey[512];
     } bundle;
     atomic_uint_fast64_t issued, refused, store_bytes;
-    struct ra_told told;         /* as the store was opened; */
-    atomic_uint_fast64_t told_since; /* beside it */
+    struct { /* told.c */
+        pthread_mutex_t lock;    /* guards known */
+        struct map known;
+        int64_t index;           /* as the store was opened with it */
+    } told;
 
     struct { /* its own lock: never taken together with the other */
         pthread_mutex_t lock;
@@ -359,7 +362,13 @@ char *chain_make(struct ra *ra, struct bytes leaf, size_t *len, struct err *e);
 /* --- deed.c: what the log is told of changes ------------------------------------------------------------------------- */
 /* The body of a change's record; the caller frees it. */
 int deed_entry(struct buf *body, const struct ra_entry *x, enum tlog_changed what, const char *actor, struct err *e);
-teller_told_cb deed_told; /* arg: ra. Takes it out of the outbox */
+
+/* --- told.c: what the store can account for in the log -------------------------------------------------------- */
+
+int told_init(struct ra *ra);
+void told_free(struct ra *ra);
+int told_waiting(struct ra *ra, const struct deed *d, struct err *e); /* a row that the outbox has at the start */
+teller_told_cb told_in_log; /* arg: ra. Takes it out of the outbox */
 
 /* --- audit.c ------------------------------------------------------------------------------------------------------ */
 void audit_issued(struct ra *ra, const struct order *o);

@@ -228,8 +228,7 @@ static int load_deed(void *arg, const struct store_row *row, struct err *e)
     if (row_int(row, 1) != d.type || tlog_record_parse(&ignored, d.type, d.body, e) < 0)
         return damaged(e, "outbox", "body");
     teller_deed(ra->teller, &d);
-    ra->told.waiting++;
-    return 0;
+    return told_waiting(ra, &d, e);
 }
 
 static int load_told(void *arg, const struct store_row *row, struct err *e)

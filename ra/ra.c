@@ -56,6 +56,8 @@ static int make_memory(struct ra *ra, struct err *e)
     int rc = registry_init(&ra->entries);
     if (rc == 0)
         rc = revocations_init(&ra->revocations);
+    if (rc == 0)
+        rc = told_init(ra);
     for (size_t i = 0; rc == 0 && i < sizeof maps / sizeof *maps; i++)
         rc = map_init(maps[i]);
     buf_init(&ra->bundle.text, BUNDLE_MAX);
@@ -75,7 +77,7 @@ int ra_open(struct ra **out, const struct config *c, struct ca_client *ca, struc
     ra->config = c;
     ra->ca = ca;
     snprintf(ra->authority, sizeof ra->authority, "spiffe://%s/mayfly/server", c->trust_domain);
-    if (make_memory(ra, e) < 0 || !(ra->teller = teller_new(ca, deed_told, ra, e)) || key_setup(e) < 0 || store_open(&ra->store, c->store_path, e) < 0 ||
+    if (make_memory(ra, e) < 0 || !(ra->teller = teller_new(ca, told_in_log, ra, e)) || key_setup(e) < 0 || store_open(&ra->store, c->store_path, e) < 0 ||
         store_load(ra->store, ra, e) < 0)
         goto refused;
     atomic_store(&ra->store_bytes, store_bytes(ra->store));
@@ -128,6 +130,7 @@ void ra_close(struct ra *ra)
     revocations_free(&ra->revocations);
     store_close(ra->store);
     teller_free(ra->teller);
+    told_free(ra);
     map_free(&ra->tokens);
     map_free(&ra->sessions);
     map_free(&ra->thumbprints);

@@ -209,15 +209,14 @@ void ra_stats(struct ra *ra, struct ra_stats *s);
 /* The authority's trust material, for api/: DER root and issuing, the bundle document. */
 int ra_bundle(struct ra *ra, struct buf *out, struct err *e);
 void ra_signer(struct ra *ra, struct ca_snapshot *s);
-/* Which changes (of entries, revocations) this store can account for in the log. One beyond them means
- * that the store was restored from an older copy, and has lost what was changed since. */
-struct ra_told {
-    int64_t index;    /* all up to this entry of the log; -1: a store from before this was kept */
-    uint64_t waiting; /* and at most so many after it: told again, or since */
-};
-void ra_told(struct ra *ra, struct ra_told *t);
-/* The operator lives with what was lost up to index. */
-int ra_told_accept(struct ra *ra, uint64_t index, struct err *e);
+/* Which changes (of entries, revocations) this store can account for in the log: all up to an index (-1: it
+ * is from before that was kept), and those that wait
+ * to be told and may stand there already. Another one means that the store was restored from an
+ * older copy, and has lost what was changed since. Until that is settled the log is told of no change. */
+int64_t ra_told_index(struct ra *ra);
+bool ra_told_knows(struct ra *ra, uint16_t type, struct bytes body); /* tlog/record.h; its time does not count */
+/* The store is the newest; or the operator lives with what was lost up to index (0: nothing was). Once. */
+void ra_told_settle(struct ra *ra, uint64_t index);
 /* Has a CRL signed (ca/client.h). */
 int ra_crl(struct ra *ra, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e);
 /* Asks for this server's own TLS certificate; names are the configured ones. */

@@ -59,7 +59,8 @@ int store_error(struct store *s, const char *what, struct err *e)
     case SQLITE_NOTADB:
         return err_set(e, ERR_CORRUPT, "store-corrupt",
                        "the registration store %s is damaged (%s). Stop the daemon, keep the file, and restore a "
-                       "backup; or move it away with its -wal and -shm, and register the entries again",
+                       "backup; or move it away with its -wal and -shm, start once with --accept-older-store, and register the "
+                       "entries again",
                        s->path, why);
     default:
         return err_set(e, ERR_UNAVAILABLE, "store-io", "cannot %s in %s: %s; nothing was changed", what, s->path, why);
@@ -218,7 +219,7 @@ static int check_integrity(struct store *s, struct err *e)
         return 0;
     return err_set(e, ERR_CORRUPT, "store-corrupt",
                    "the registration store %s is damaged (%s). Keep the file, and restore a backup; or move it away "
-                   "with its -wal and -shm, and register the entries again",
+                   "with its -wal and -shm, start once with --accept-older-store, and register the entries again",
                    s->path, found);
 }
 

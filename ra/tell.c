@@ -32,6 +32,7 @@ struct teller {
     struct waiting *first, *last;
     uint64_t count;
     bool asked;       /* the client has the first deed */
+    bool released;    /* deeds may be told */
     int64_t retry_at; /* nothing is asked before */
 };
 
@@ -171,6 +172,14 @@ void teller_deed(struct teller *t, const struct deed *d)
     pthread_mutex_unlock(&t->lock);
 }
 
+void teller_release(struct teller *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->released = true;
+    pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+}
+
 uint64_t teller_waiting(struct teller *t)
 {
     pthread_mutex_lock(&t->lock);
@@ -192,7 +201,7 @@ static bool tell_one(struct teller *t, int64_t now, bool all)
     struct refusal r;
     if (t->retry_at > now && !all)
         return false;
-    if (!t->asked && t->first) {
+    if (t->released && !t->asked && t->first) {
         const struct waiting *w = t->first;
         t->asked = true;
         pthread_mutex_unlock(&t->lock);
@@ -213,7 +222,7 @@ static bool tell_one(struct teller *t, int64_t now, bool all)
 static int64_t next_time(const struct teller *t, int64_t now)
 {
     int64_t due = t->under_way < REFUSALS_UNDER_WAY ? refusals_due(t->refusals, now) : INT64_MAX;
-    if (!t->asked && t->first)
+    if (t->released && !t->asked && t->first)
         due = now;
     return due == INT64_MAX || due > t->retry_at ? due : t->retry_at;
 }
@@ -226,7 +235,7 @@ static void tell_rest(struct teller *t)
     while ((now = clock_mono_ms()) < until && t->retry_at == 0) {
         if (tell_one(t, now, true))
             continue;
-        if (t->under_way == 0 && !t->asked && !t->first)
+        if (t->under_way == 0 && !t->asked && (!t->first || !t->released))
             break;
         wait_until(t, until);
     }

@@ -4,7 +4,7 @@
  * ends at once is lost. Deeds (changes of entries, revocations) are not: they stand in the store's
  * outbox from the very transaction that does them, are told one after the other in that order, and
  * leave the outbox when they stand in the log. A crash between may have one told twice; none is lost.
- * While the signer is away both wait. One thread; callers are never kept waiting.
+ * While the signer is away both wait, and deeds until they are released. One thread; callers are never kept waiting.
  */
 #ifndef RA_TELL_H
 #define RA_TELL_H
@@ -23,6 +23,7 @@ struct teller *teller_new(struct ca_client *ca, teller_told_cb *told, void *arg,
 int teller_start(struct teller *t, struct err *e);
 /* Tells what it can within half a second; then asks the client nothing any more. */
 void teller_stop(struct teller *t);
+void teller_release(struct teller *t); /* deeds are told from now on */
 void teller_free(struct teller *t); /* after ca_client_free */
 
 void teller_refusal(struct teller *t, const struct refusal *r);

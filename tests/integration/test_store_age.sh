@@ -23,9 +23,11 @@ for index in then now none; do
   now) cp "$work/after"/audit.db* "$a/store" ;;
   none) rm -f "$a/store"/audit.db* ;;
   esac
-  start_expecting_exit
-  [ "$code" != 0 ] || fail "served from an older store"
-  grep -q '"rule":"store-older"' "$work/refused.log" || fail "no word: $(tail -3 "$work/refused.log")"
+  for attempt in first second; do
+    start_expecting_exit
+    [ "$code" != 0 ] || fail "served from an older store at the $attempt start"
+    grep -q '"rule":"store-older"' "$work/refused.log" || fail "no word at the $attempt start: $(tail -3 "$work/refused.log")"
+  done
   grep '"rule":"store-older"' "$work/refused.log" | has "revocation of $in/one.*--accept-older-store" || fail "not said what: $(grep older "$work/refused.log")"
 done
 pass "an older store is refused: $(grep -o 'the registration store is older[^;]*' "$work/refused.log")"
@@ -37,8 +39,28 @@ start_expecting_exit
 grep -q '"rule":"store-older"' "$work/refused.log" || fail "a deleted store: $(tail -3 "$work/refused.log")"
 pass "so is a deleted one"
 
+# A copy with a change on its way to the log: told again at the start, it hides nothing.
+restore after
+start || fail "start"
+kill -STOP "$(child signer)"
+entry $in/waiting
+copy waiting
+kill -CONT "$(child signer)"
+mayfly revoke --dir "$a" --id $in/two --reason keyCompromise >/dev/null || fail "revoke"
+sleep 0.5
+stop || fail "stop"
+copy after
+restore waiting
+for attempt in first second; do
+  start_expecting_exit
+  grep '"rule":"store-older"' "$work/refused.log" | has "revocation of $in/two" || fail "the $attempt start with a waiting change: $code $(tail -3 "$work/refused.log")"
+done
+pass "and one with a change on its way, each time"
+
 restore after
 start || fail "the newest store is refused"
+# The same change more than once in the log: the signer ends before it answers.
+for _ in 1 2 3; do fault issue-logged kill; sleep 0.3; entry $in/again-$RANDOM; sleep 0.7; done
 entry $in/two # and told to the log
 kill -KILL "$(child frontend)" 2>/dev/null || true
 sleep 0.3

@@ -334,6 +334,7 @@ static inline struct world *world_new(int server_life)
     w->ca = ca_client_new(path, w->config->issue_timeout_ms, &e);
     must(w->ca ? 0 : -1, &e);
     must(ra_open(&w->ra, w->config, w->ca, &e), &e);
+    ra_told_settle(w->ra, 0);
     config_admin_socket(w->config, path, sizeof path);
     struct api_options o = {.config = w->config, .ra = w->ra, .listen_fd = listen_fd, .admin_fd = unix_listen(path),
                             .admin_uid = geteuid()};

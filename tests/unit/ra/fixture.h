@@ -183,6 +183,7 @@ static inline void fx_open_ra(struct fx *x)
         fprintf(stderr, "%s: %s\n", e.rule, e.msg);
         abort();
     }
+    ra_told_settle(x->ra, 0); /* it is the newest */
 }
 
 static inline void fx_new(struct fx *x, const char *more_yaml)
