@@ -35,7 +35,7 @@ static int archive_open(struct request *r, struct err *e)
     bool immutable;
     int why = errno;
     for (size_t i = 0; r->fd < 0 && i < c->log.archive_count; i++) {
-        if ((r->fd = file_open(c->log.archive[i], r->arg, &immutable, e)) < 0 && !tlog_archive_here(c->log.archive[i]))
+        if ((r->fd = file_open(c->log.archive[i], r->arg, &immutable, e)) < 0 && !tlog_archive_claimed(c->log.archive[i]))
             return err_set(e, ERR_UNAVAILABLE, "log-archive",
                            "%.200s is not in the log's folder, and an archive that it may have been moved to is not "
                            "there now: ask whoever runs this authority to mount it (log.archive)",

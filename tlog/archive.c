@@ -18,7 +18,6 @@
 #define ROUND TLOG_TILE /* bundles copied before they are synced together */
 #define TILE_MODE 0644
 #define DIR_MODE 0755
-#define VKEY_FILE "vkey"
 
 struct moved { /* a file of this round */
     int level;
@@ -109,7 +108,7 @@ static int folder_claim(struct archive *a, struct err *e)
 {
     char path[TLOG_PATH_CAP];
     struct buf own;
-    if (snprintf(path, sizeof path, "%s/" VKEY_FILE, a->o->to) >= TLOG_DIR_MAX)
+    if (snprintf(path, sizeof path, "%s/" TLOG_ARCHIVE_VKEY, a->o->to) >= TLOG_DIR_MAX)
         return err_set(e, ERR_CONFIG, "log-path", "the archive folder's path is too long");
     buf_init(&own, 1024);
     tlog_vkey_write(a->o->vkey, &own);
@@ -121,8 +120,10 @@ static int folder_claim(struct archive *a, struct err *e)
         rc = foreign(a, "holds something else", e);
     else if (rc < 0 && e->code == ERR_NOT_FOUND && !empty(a->o->to))
         rc = foreign(a, "is neither empty nor an archive", e);
+    else if (rc < 0 && e->code == ERR_NOT_FOUND && !a->o->dry_run && !tlog_archive_here(a->o->to))
+        rc = err_set(e, ERR_NOT_FOUND, "archive-folder", "%.300s is no folder that can be read: make it, or mount it, first", a->o->to);
     else if (rc < 0 && e->code == ERR_NOT_FOUND && !a->o->dry_run)
-        rc = file_mkdirs(a->o->to, DIR_MODE, e) < 0 ? -1 : file_write_atomic(path, own.p, own.len, TILE_MODE, true, e);
+        rc = file_write_atomic(path, own.p, own.len, TILE_MODE, true, e);
     else if (rc < 0 && e->code == ERR_NOT_FOUND)
         rc = 0;
     buf_free(&own);

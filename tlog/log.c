@@ -129,7 +129,7 @@ static void sweep(int dir_fd)
         return;
     }
     for (struct dirent *f; (f = readdir(d));)
-        if (strncmp(f->d_name, ".checkpoint.tmp-", 16) == 0)
+        if (strncmp(f->d_name, ".checkpoint.tmp-", 16) == 0 || strncmp(f->d_name, ".policy.tmp-", 12) == 0)
             unlinkat(fd, f->d_name, 0);
     closedir(d);
 }
@@ -259,8 +259,8 @@ int tlog_append(struct tlog *t, const struct bytes *entries, size_t n, uint64_t 
 void tlog_batch_proof(const struct tlog *t, size_t k, struct bytes extra, struct buf *out)
 {
     struct tlog_hash path[TLOG_LEVELS];
-    if (k >= t->batch_n) {
-        out->failed = true; /* the caller's bug */
+    if (k >= t->batch_n || t->note.failed) { /* the caller's bug; no memory for a cosignature */
+        out->failed = true;
         return;
     }
     size_t n = merkle_batch_proof(t->batch, k, path);

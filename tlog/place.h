@@ -21,6 +21,9 @@ struct tlog_place { /* nothing is owned; all outlives the reader */
 };
 /* Can this process list and read the folder now? What opens it, not access(2): a sandbox forbids by that. */
 bool tlog_archive_here(const char *dir);
+/* And is it one, that something was moved to: not the empty folder that a disk is mounted on. */
+bool tlog_archive_claimed(const char *dir);
+#define TLOG_ARCHIVE_VKEY "vkey" /* the file that says so, and of which log */
 /* Of what is fetched, the full hash tiles that the next reading needs again are kept in `dir`: those at
  * the right edge of the tree of `size` entries. Removes these. To be called when that edge is left (the
  * tree has grown past a multiple of 65,536), and when a reading failed: one of them may be why. */

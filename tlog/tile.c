@@ -152,10 +152,19 @@ bool tlog_archive_here(const char *dir)
     return fd >= 0;
 }
 
+bool tlog_archive_claimed(const char *dir)
+{
+    char path[TLOG_PATH_CAP];
+    int fd = snprintf(path, sizeof path, "%s/" TLOG_ARCHIVE_VKEY, dir) < (int)sizeof path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static const char *archive_away(const struct tlog_place *at)
 {
     for (char *const *dir = at->archive; dir && *dir; dir++)
-        if (!tlog_archive_here(*dir))
+        if (!tlog_archive_claimed(*dir))
             return *dir;
     return NULL;
 }
@@ -169,7 +178,7 @@ static int tile_missing(const struct tlog_place *at, const char *path, bool full
     if (away)
         return err_set(e, ERR_UNAVAILABLE, "log-archive",
                        "%.160s is not there, and the archive %.160s (log.archive), to which it may have been "
-                       "moved, cannot be read: mount it, or let this user read it",
+                       "moved, is empty or cannot be read: mount it, or let this user read it",
                        path, away);
     return err_set(e, ERR_CORRUPT, "log-missing",
                    "%s is missing%s: restore it from a copy of the log (tiles never change, so any "

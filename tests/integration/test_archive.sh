@@ -62,6 +62,10 @@ fi
 "${move[@]}" --to "$to" >"$work/out"
 grep -q "^of [0-9]* entries, those below [0-9]* are there" "$work/out" || fail "$(cat "$work/out")"
 jq -e '.bundles == 0' <<<"$("${move[@]}" --to "$to" --json)" >/dev/null || fail "there was more to move"
+"${move[@]}" --to "$to" --keep 5000 >"$work/out" # more is there already
+grep -q "^of [0-9]* entries, at least those below [0-9]* are there" "$work/out" || fail "--keep after more was moved: $(cat "$work/out")"
+archives=(); for i in $(seq 9); do archives+=(--archive "$to"); done
+refuses 2 "at most 8" mayfly log verify --dir "$a" "${archives[@]}"
 [ ! -e "$a/log/tile/entries/000" ] && cmp -s "$to/tile/entries/000" "$work/whole/tile/entries/000" || fail "bundle 0 was not moved"
 [ -e "$a/log/tile/0/000" ] || fail "a tile of level 0 that a start needs was moved"
 [ -z "$(find "$to" -path '*.p/*')" ] || fail "a partial tile was moved"
@@ -100,7 +104,17 @@ mayfly-agent fetch --server "$url" --id spiffe://test.example/web --token "$(tok
 kill -KILL "$(child signer)" # starts again, without it
 for _ in $(seq 100); do [ "$(child signer)" ] && mayfly status --dir "$a" >/dev/null 2>&1 && break; sleep 0.1; done
 mayfly-agent fetch --server "$url" --id spiffe://test.example/web --token "$(token spiffe://test.example/web)" --out "$work/web3" >/dev/null || fail "a signer's start without the archive"
+stop || fail "the daemon's end"
+mkdir "$to" # as an unmounted disk leaves it
+start || fail "a daemon's start without the archive"
+status=$(curl -s -o "$work/out" -w '%{http_code}' --cacert "$a/ca/root.pem" "$url/log/tile/entries/000")
+[ "$status" = 503 ] || fail "/log with an unmounted archive: $status"
+refuses 3 "archive $to" mayfly log verify --dir "$a"
+mayfly-agent fetch --server "$url" --id spiffe://test.example/web --token "$(token spiffe://test.example/web)" --out "$work/web4" >/dev/null || fail "issuance after a start without the archive"
+stop || fail "the daemon's end"
+rmdir "$to"
 mv "$to.away" "$to"
+start || fail "not ready with the archive back"
 stays "when the archive is back"
 status=$(curl -s -o /dev/null -w '%{http_code}' --cacert "$a/ca/root.pem" "$url/log/tile/entries/999")
 [ "$status" = 404 ] || fail "a tile that never was: $status"

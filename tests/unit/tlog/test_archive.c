@@ -28,7 +28,7 @@ static void begin(struct house *h, uint64_t n, size_t size)
     struct tlog *log = open_ok(&h->t);
     append_many(log, n, TLOG_BATCH_MAX, size);
     tlog_close(log);
-    shell("cp -a %s %s", h->t.dir, h->whole);
+    shell("cp -a %s %s && mkdir %s", h->t.dir, h->whole, h->to);
 }
 
 static int archive(struct house *h, uint64_t before, bool dry_run, struct tlog_archive_report *r, struct err *e)
@@ -78,7 +78,7 @@ static void moved_and_read(void **state)
     begin(&h, ENTRIES, 100);
     assert_ok(archive(&h, UINT64_MAX, true, &r, &e), e);
     assert_true(r.bundles > 256 && r.tiles == 256 && r.hashes_below == 65536);
-    assert_int_not_equal(access(h.to, F_OK), 0); /* a dry run writes nothing */
+    shell("test -z \"$(ls -A %s)\"", h.to); /* a dry run writes nothing */
     assert_ok(archive(&h, UINT64_MAX, false, &again, &e), e);
     assert_true(again.bundles == r.bundles && again.tiles == r.tiles && again.bytes == r.bytes);
     together(&h);
@@ -113,6 +113,14 @@ static void moved_and_read(void **state)
     assert_int_equal(audit(&h, &h.at, &e), -1);
     assert_rule(e, "log-archive");
     assert_int_equal(e.code, ERR_UNAVAILABLE);
+    log = open_ok(&h.t); /* with a full check: of what is there */
+    tlog_close(log);
+    shell("mkdir %s", h.to); /* as an unmounted disk leaves it */
+    assert_int_equal(audit(&h, &h.at, &e), -1);
+    assert_rule(e, "log-archive");
+    log = open_ok(&h.t);
+    tlog_close(log);
+    shell("rmdir %s", h.to);
     shell("mv %s.away %s && rm %s/tile/entries/007", h.to, h.to, h.to);
     assert_int_equal(audit(&h, &h.at, &e), -1);
     assert_rule(e, "log-missing");
@@ -154,7 +162,7 @@ static void not_ours(void **state)
     struct tlog_archive_report r;
     struct err e;
     begin(&h, 9000, 2000);
-    shell("mkdir %s && echo mine >%s/file", h.to, h.to);
+    shell("echo mine >%s/file", h.to);
     archive_refused(&h, "archive-foreign");
     shell("rm %s/file", h.to);
     assert_ok(archive(&h, UINT64_MAX, false, &r, &e), e);
