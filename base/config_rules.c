@@ -17,7 +17,7 @@
 #define THREADS_MAX 256
 #define LIFETIME_MIN 10
 #define CRL_LIFETIME_MIN 10
-#define CRL_LIFETIME_MAX 604800
+#define CRL_LIFETIME_MAX 5400 /* half of it well below CRL_KEPT_AFTER (api/crl_found.h) */
 #define LIFETIME_MAX 3600 /* a mayfly lives a day; its certificates live less */
 
 /* One load: what is filled, from what, and where to complain. */
@@ -382,7 +382,8 @@ static int fill_ca(struct load *l)
     return fill_permitted_dns(l);
 }
 
-/* A CRL is made again at half of its life, so that it never lapses on somebody's way to it. */
+/* A CRL is made again at half of its life, so that it never lapses on somebody's way to it; and before a
+ * certificate that has ended leaves it (RFC 5280 section 3.3). */
 static int fill_crl(struct load *l)
 {
     struct config *c = l->c;

@@ -9,7 +9,7 @@
 #define TIMEOUT_MS 2000
 #define TIMEOUT_MIN_MS 100
 #define TIMEOUT_MAX_MS 60000
-#define TIMEOUT_QUORUM_MS 5000 /* with the draining, less than a stopping daemon gives its processes */
+#define TIMEOUT_QUORUM_MS 2000 /* thrice this is how long the corridor may stand; with the draining, less than a stopping daemon gives its processes */
 
 int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,
                   const char *fmt, va_list args)

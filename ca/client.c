@@ -26,7 +26,7 @@ _Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands 
 
 #define INFO_ID 0           /* requests count from 1, so no slot ever has it */
 #define INFO_EVERY_MS 1000
-#define ANSWERING_MS 3000   /* without an answer for this long, the signer is not ready */
+#define ANSWERING_MS 7000   /* without an answer for this long, the signer is not ready; it may wait 6 s for witnesses */
 #define BACKOFF_MIN_MS 10
 #define BACKOFF_MAX_MS 500
 #define FRAME_OVERHEAD 1024 /* what the kernel charges a queued frame beside twice its length */

@@ -192,6 +192,7 @@ static int walk(struct corridor *c, struct err *e)
 {
     if (STEP("issue-received") < 0)
         return -1;
+    quorum_batch(c->o->quorum);
     check_sift(c, check_profile); /* 3 */
     check_sift(c, check_clock);   /* 4 */
     check_sift(c, check_entry);   /* 5 */

@@ -1,11 +1,15 @@
 #include "ca/notices.h"
+#include "base/fault.h"
 #include "base/fileio.h"
 #include "base/log.h"
+#include "tlog/reader.h"
 #include "tlog/record.h"
+#include <errno.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define POLICY_MAX 65536
 #define CUT " …"
@@ -19,6 +23,8 @@ void notices_policy(const struct config *c, struct buf *out)
     buf_fmt(out, "trust_domain=%s max_lifetime=%u rate=%u", c->trust_domain, c->ca.max_lifetime, c->ca.rate);
     for (size_t i = 0; i < c->ca.permitted_dns_count; i++)
         buf_fmt(out, " permitted_dns=%s", c->ca.permitted_dns[i]);
+    for (size_t i = 0; i < c->names_count; i++)
+        buf_fmt(out, " name=%s", c->names[i]);
     buf_fmt(out, " crl_short_limit=%u crl_shards=%u crl_lifetime=%u", c->crl.short_limit, c->crl.shards, c->crl.lifetime);
     buf_fmt(out, " quorum=%u", c->witnesses.quorum);
     for (size_t i = 0; i < c->witnesses.count; i++)
@@ -81,23 +87,36 @@ static void state_write(const struct config *c, uint64_t index)
         log_err(LOG_WARN, "where the log has the policy is not remembered", &e);
 }
 
+/* Before the log is told of another policy: an index that was once right would hide that one from the start
+ * after a crash, where the configuration is the former again. */
+static int state_forget(const struct config *c, struct err *e)
+{
+    char path[4096];
+    if (state_path(c, path, e) < 0)
+        return -1;
+    if (unlink(path) < 0)
+        return errno == ENOENT ? 0 : err_errno(e, "log-io", "cannot remove %s", path);
+    return file_sync_dir(c->log.dir, e);
+}
+
 /* Whether the entry there says this digest. */
 static bool same_policy(const struct config *c, const struct tlog_vkey *k, uint64_t index, const uint8_t digest[32])
 {
-    struct buf raw, note;
+    const struct tlog_place at = {.dir = c->log.dir, .archive = c->log.archive};
+    struct tlog_reader *log;
     struct tlog_hash path[TLOG_LEVELS];
     size_t path_len;
+    struct bytes raw;
     struct tlog_entry t;
     struct tlog_record_info r;
     struct err ignored = {0};
-    buf_init(&raw, TLOG_ENTRY_MAX);
-    buf_init(&note, TLOG_NOTE_MAX);
-    bool same = tlog_read_entry(c->log.dir, k, index, &raw, path, &path_len, &note, &ignored) == 0 &&
+    if (tlog_reader_open_at(&log, &at, k, &ignored) < 0)
+        return false;
+    bool same = tlog_reader_entry(log, index, &raw, path, &path_len, &ignored) == 0 &&
                 tlog_entry_parse(&t, raw.p, raw.len, &ignored) == 0 && t.type == TLOG_ENTRY_AUTHORITY &&
                 tlog_record_parse(&r, t.type, t.body, &ignored) == 0 && r.code == TLOG_NEW_POLICY &&
                 bytes_eq(r.digest, digest, 32);
-    buf_free(&raw);
-    buf_free(&note);
+    tlog_reader_close(log);
     return same;
 }
 
@@ -179,8 +198,12 @@ int notices_tell(struct notices *n, int64_t now, struct err *e)
         rc = policy_entry(&entries[count++], &n->policy, now, e);
     for (size_t i = 0; i < count; i++)
         views[i] = (struct bytes){entries[i].p, entries[i].len};
+    if (rc == 0 && n->policy.len > 0)
+        rc = state_forget(n->config, e);
     if (rc == 0 && count > 0)
         rc = tlog_append(n->log, views, count, &first, e);
+    if (rc == 0 && FAULT("notices-told"))
+        rc = err_set(e, ERR_INTERNAL, "fault", "fault point notices-told");
     if (rc == 0 && n->policy.len > 0) {
         state_write(n->config, first + count - 1);
         log_info("the log was told of the policy", "index", log_num((long long)(first + count - 1)), "policy",

@@ -3,8 +3,8 @@
  * clock, where that had run ahead. The frontend is not trusted with either: it configures nothing here.
  *
  * The policy told last is looked up in the log, where the file `policy` in the log's folder says: a
- * cache that needs no trust, because the entry is read and compared. Without it the log is told once
- * more. Of the corridor's thread. */
+ * cache that needs no trust: the entry is read and compared, and the file is gone before another policy is
+ * told. Without it the log is told once more. Of the corridor's thread. */
 #ifndef CA_NOTICES_H
 #define CA_NOTICES_H
 #include "base/config.h"

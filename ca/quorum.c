@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define GRACE_EVERY 5 /* of the time-out, between two waits for an open breaker */
 #define COSIGN_FRAMES 64 /* answered in one go */
 
 _Static_assert(CONFIG_WITNESSES_MAX <= TLOG_COSIGNERS, "every configured witness has its place");
@@ -36,7 +37,11 @@ struct quorum {
         struct tlog_cosignature s;
     } by[CONFIG_WITNESSES_MAX];
     bool open;          /* the breaker */
+    bool trial;         /* it was closed after a batch had missed the quorum, and none has had it since */
     int64_t grace_till; /* monotonic ms: until then an open breaker is waited for */
+    int64_t grace_next; /* and from then on once more */
+
+    bool tried; /* the corridor's: this batch has its one certificate of a trial */
 };
 
 /* --- counting --------------------------------------------------------------------------------------- */
@@ -119,17 +124,44 @@ static int missing(const struct quorum *q, unsigned cosigned, const char *what, 
                    cosigned, q->o.witnesses->count, what, q->o.needed);
 }
 
+/* The corridor stands still, so that the head does, too: records that go on would make each cosignature
+ * one of an old head. Twice the time, since the witnesses may just be asked about the one before. */
+static void grace_begin(struct quorum *q)
+{
+    tlog_publish_now(q->o.log);
+    pthread_mutex_lock(&q->lock);
+    q->grace_till = clock_mono_ms() + 2 * (int64_t)q->o.timeout_ms;
+    q->grace_next = q->grace_till + GRACE_EVERY * (int64_t)q->o.timeout_ms;
+    pthread_mutex_unlock(&q->lock);
+}
+
+void quorum_batch(struct quorum *q)
+{
+    q->tried = false;
+}
+
 int quorum_admit(struct quorum *q, struct err *e)
 {
     struct quorum_status s;
     if (q->o.needed == 0)
         return 0;
     pthread_mutex_lock(&q->lock);
+    bool grace = q->open && clock_mono_ms() >= q->grace_next;
+    pthread_mutex_unlock(&q->lock);
+    if (grace)
+        grace_begin(q);
+    pthread_mutex_lock(&q->lock);
     while (q->open && clock_mono_ms() < q->grace_till && wait_till(q, q->grace_till))
         ;
+    bool trial = q->trial;
     pthread_mutex_unlock(&q->lock);
     quorum_status(q, &s);
-    return s.open ? missing(q, s.cosigned, "", e) : 0;
+    if (s.open)
+        return missing(q, s.cosigned, "", e);
+    if (trial && q->tried)
+        return missing(q, s.cosigned, " lately, one certificate is tried", e);
+    q->tried = true;
+    return 0;
 }
 
 int quorum_await(struct quorum *q, struct err *e)
@@ -148,8 +180,11 @@ int quorum_await(struct quorum *q, struct err *e)
     unsigned cosigned = same(&q->head, &head) ? q->count : 0;
     for (unsigned i = 0; there && i < q->o.needed; i++)
         tlog_batch_cosigned(q->o.log, &q->o.witnesses->key[q->by[i].witness], &q->by[i].s);
-    if (!there)
+    q->trial = !there;
+    if (!there) {
         q->open = true;
+        q->grace_next = clock_mono_ms() + GRACE_EVERY * (int64_t)q->o.timeout_ms;
+    }
     pthread_mutex_unlock(&q->lock);
     if (there)
         return 0;
@@ -240,7 +275,6 @@ struct quorum *quorum_new(const struct quorum_options *o, struct err *e)
     q->o = *o;
     q->stop_fd = -1;
     q->open = o->needed > 0;
-    q->grace_till = clock_mono_ms() + o->timeout_ms;
     buf_init(&q->frame, IPC_FRAME_MAX);
     pthread_mutex_init(&q->lock, NULL);
     cond_init_mono(&q->come);

@@ -8,8 +8,9 @@
  * their cosignatures stand in its proof. The corridor has the head published at once and waits for
  * them, each time at most `timeout_ms`. When they do not come, that batch is refused and the breaker is
  * open: what is asked from then on is refused before it is logged, so that the log does not grow, until k
- * witnesses have cosigned the head that is published then. It is open at the start, too: the first
- * request waits, once, as long as a batch would.
+ * witnesses have cosigned the head that is published then, and after that one certificate at a time is
+ * tried until one has its quorum in time. Now and then a request is made to wait while the breaker is open, so
+ * that the log stands still for the witnesses; so is the first of all, since it is open at the start, too.
  *
  * One lock guards what is counted; it is held for no verification and no message. */
 #ifndef CA_QUORUM_H
@@ -35,6 +36,8 @@ void quorum_free(struct quorum *q); /* ends the thread */
  * "cosignature", "cosignature-time", "cosign-stale". Thread safe. */
 int quorum_take(struct quorum *q, struct bytes body, struct err *e);
 
+/* The corridor's, as a batch begins. */
+void quorum_batch(struct quorum *q);
 /* The corridor's. Before a certificate is logged: rule "witness-quorum" (ERR_UNAVAILABLE) while the
  * breaker is open. */
 int quorum_admit(struct quorum *q, struct err *e);

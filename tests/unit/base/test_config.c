@@ -103,7 +103,7 @@ static void test_everything(void **state)
         "  threads: 7\n"
         "log: {dir: /var/log1, origin: log.example.org/x, number: 65535}\n"
         "ca: {dir: pub, default_lifetime: 60, max_lifetime: 120, permitted_dns: [a.org, b.org], rate: 50}\n"
-        "crl: {short_limit: 0, shards: 1024, lifetime: 86400}\n"
+        "crl: {short_limit: 0, shards: 1024, lifetime: 5400}\n"
         "store: {path: db/s.db}\n"
         "audit: {access: public, index: /var/cache/audit.db}\n"
         "session: {lifetime: 600, token_lifetime: 60}\n"
@@ -125,7 +125,7 @@ static void test_everything(void **state)
     assert_int_equal(c->ca.permitted_dns_count, 2);
     assert_string_equal(c->ca.permitted_dns[1], "b.org");
     assert_int_equal(c->ca.rate, 50);
-    assert_true(c->crl.short_limit == 0 && c->crl.shards == 1024 && c->crl.lifetime == 86400);
+    assert_true(c->crl.short_limit == 0 && c->crl.shards == 1024 && c->crl.lifetime == 5400);
     assert_string_equal(c->signer_user, "101:102");
     assert_string_equal(c->frontend_user, "mayfly-web");
     assert_string_equal(c->notary_user, "103:104");
@@ -243,7 +243,7 @@ static void test_rules(void **state)
         {"crl: {shards: 12}", "config-range"},
         {"crl: {shards: 2048}", "config-range"},
         {"crl: {lifetime: 9}", "config-range"},
-        {"crl: {lifetime: 604801}", "config-range"},
+        {"crl: {lifetime: 5401}", "config-range"},
         {"crl: {short_limit: 3601}", "config-range"},
         {"crl: {shard: 1}", "config-schema"},
         {"audit: {access: everybody}", "config-word"},
@@ -370,13 +370,13 @@ static void test_witnesses(void **state)
     assert_string_equal(c->witnesses.list[1].url, "https://x");
     config_free(c);
     config_free(parse(TD "witnesses: {list: []}\n"));
-    c = parse(TD "frontend: {issue_timeout_ms: 5001}\nwitnesses: {quorum: 2, timeout_ms: 5000, list: [" ONE
+    c = parse(TD "frontend: {issue_timeout_ms: 2001}\nwitnesses: {quorum: 2, timeout_ms: 2000, list: [" ONE
                  ", {url: https://x, vkey: b}]}\n");
     assert_int_equal(c->witnesses.quorum, 2);
     config_free(c);
     refused(TD "witnesses: {quorum: 1}\n", "config-witness", 2);
     refused(TD "witnesses: {quorum: 2, list: [" ONE "]}\n", "config-witness", 2);
-    refused(TD "witnesses: {quorum: 1, timeout_ms: 5001, list: [" ONE "]}\n", "config-range", 2);
+    refused(TD "witnesses: {quorum: 1, timeout_ms: 2001, list: [" ONE "]}\n", "config-range", 2);
     refused(TD "frontend: {issue_timeout_ms: 2000}\nwitnesses:\n  quorum: 1\n  timeout_ms: 2000\n  list: [" ONE "]\n",
             "config-range", 5);
     refused(TD "witnesses: {timeout_ms: 99}\n", "config-range", 2);

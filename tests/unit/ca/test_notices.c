@@ -124,6 +124,34 @@ static void state_lost(void **state)
     assert_int_equal(life(0, NOW + 1), size + 1);
 }
 
+/* Killed between record and file, and the configuration is the former again: that is told, too, though
+ * the former file would have said it stands already. */
+static void killed_between(void **state)
+{
+#ifdef MAYFLY_FAULTS
+    struct notices n;
+    struct err e;
+    struct buf vkey;
+    char fault[160];
+    uint64_t size = life(0, NOW);
+    struct tlog *log = start();
+    snprintf(fault, sizeof fault, "%s/fault", t.base);
+    shell("echo 'notices-told fail' > '%s'", fault);
+    buf_init(&vkey, 1024);
+    tlog_vkey_write(&t.vkey, &vkey);
+    c.ca.max_lifetime = 600;
+    assert_ok(notices_init(&n, &c, log, view(&vkey), 0, &e), e);
+    setenv("MAYFLY_FAULT_FILE", fault, 1);
+    assert_int_equal(notices_tell(&n, NOW + 1, &e), -1);
+    unsetenv("MAYFLY_FAULT_FILE");
+    notices_free(&n);
+    buf_free(&vkey);
+    tlog_close(log);
+    c.ca.max_lifetime = 3600;
+    assert_int_equal(life(0, NOW + 2), size + 2);
+#endif
+}
+
 /* A policy too long for a record: its beginning, in whole words; the digest tells it from others. */
 static void long_policy(void **state)
 {
@@ -176,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(policy, setup, teardown),
         cmocka_unit_test_setup_teardown(state_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(killed_between, setup, teardown),
         cmocka_unit_test_setup_teardown(long_policy, setup, teardown),
         cmocka_unit_test_setup_teardown(clock_back, setup, teardown),
     };

@@ -296,7 +296,46 @@ static void missed(void **state)
     counts(1, true);
     assert_ok(bring(&witness[1], now(), &next, &e), e);
     counts(2, false);
+    /* They may be there and slow: one certificate a batch, until one has its quorum in time. */
+    quorum_batch(q);
     assert_ok(quorum_admit(q, &e), e);
+    assert_int_equal(quorum_admit(q, &e), -1);
+    assert_rule(e, "witness-quorum");
+    quorum_batch(q);
+    assert_ok(quorum_admit(q, &e), e);
+    assert_int_equal(quorum_admit(q, &e), -1);
+    append(0);
+    assert_ok(quorum_await(q, &e), e);
+    quorum_batch(q);
+    assert_ok(quorum_admit(q, &e), e);
+    assert_ok(quorum_admit(q, &e), e);
+}
+
+/* While the breaker is open a request makes the corridor stand still now and then: records that are told
+ * each moment would make every cosignature one of an old head. */
+static void *bring_when_still(void *arg)
+{
+    struct tlog_status s;
+    struct err e;
+    do {
+        usleep(1000);
+        tlog_status(tlog, &s);
+    } while (s.published_size < s.size);
+    const struct tlog_checkpoint head = head_now();
+    for (int i = 0; i < 2; i++)
+        assert_ok(bring(&witness[i], now(), &head, &e), e);
+    return NULL;
+}
+
+static void stands_still(void **state)
+{
+    struct err e;
+    pthread_t notary;
+    make(2, LONG_MS);
+    append(1); /* not published yet: its own interval is an hour */
+    assert_int_equal(pthread_create(&notary, NULL, bring_when_still, NULL), 0);
+    assert_ok(quorum_admit(q, &e), e);
+    pthread_join(notary, NULL);
 }
 
 /* At the start the first request waits for what the notary is about to bring. */
@@ -381,7 +420,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(only_good_ones_count), TEST(none_needed), TEST(one_key_twice),
-                                       TEST(waited_for),           TEST(missed),      TEST(start_is_waited_for),
+                                       TEST(waited_for),           TEST(missed), TEST(stands_still),      TEST(start_is_waited_for),
                                        TEST(door)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
