@@ -1,13 +1,15 @@
 /* Load on a running authority, and what it costs there.
  *
  *   bench_load --server HOST:PORT --roots FILE --tokens FILE --id SPIFFE-ID
- *              --connections N --requests M [--cold] --pids FRONTEND,SIGNER
+ *              --connections N --requests M [--cold] [--refused K] --pids FRONTEND,SIGNER
  *
  * Warm: each connection has its TLS session, account and authorization; a request is the
  * one-round-trip order, with a fresh JWS signature and nonce each. The CSR is made once a
  * connection (a real agent makes a key and a CSR each time, on its own machine).
  * Cold: each request is a new TLS connection, directory, nonce, account, and the order with in-band
  * evidence from a join token of its own.
+ * Refused: beside each K certificates an order asks for one that does not stand for its CSR, and must be
+ * refused; these are no certificates, but their work counts.
  * Prints one JSON object. CPU and memory of the two processes come from /proc.
  */
 #include "attest/attest.h"
@@ -33,11 +35,13 @@ struct session {
     char kid[512], thumbprint[44];
     char *payload; /* of the warm order */
     size_t payload_len;
+    bool other; /* the request under way is to be refused */
     int64_t begun;
 };
 static struct {
     char host[256], port[16], authority[300];
     const char *id, *roots;
+    size_t refused_every, asked, refused;
     char base[320], new_nonce[512], new_account[512], new_order[512];
     SSL_CTX *tls;
     char **tokens;
@@ -207,10 +211,27 @@ static void open_session(struct session *s)
 static int64_t *latency;
 static size_t done, total;
 
+/* The same order, for an ID one letter longer than its CSR's. */
+static void other_begin(struct session *s)
+{
+    struct buf b;
+    const char *at = strstr(s->payload, g.id) + strlen(g.id);
+    buf_init(&b, 65536);
+    buf_put(&b, s->payload, (size_t)(at - s->payload));
+    buf_str(&b, "x");
+    buf_str(&b, at);
+    post(s, g.new_order, (const char *)b.p, b.len);
+    buf_free(&b);
+}
+
 static void warm_begin(struct session *s)
 {
     s->begun = clock_mono_us();
-    post(s, g.new_order, s->payload, s->payload_len);
+    s->other = g.refused_every && ++g.asked % (g.refused_every + 1) == 0;
+    if (s->other)
+        other_begin(s);
+    else
+        post(s, g.new_order, s->payload, s->payload_len);
 }
 
 /* Moves one connection on; re-arms it. Returns false when it has nothing left to ask. */
@@ -219,6 +240,13 @@ static bool warm_move(struct session *s, int ep, size_t *begun)
     unsigned want = EPOLLIN;
     int rc;
     while ((rc = bench_step(&s->conn, &want)) == 1) {
+        if (s->other) {
+            if (s->conn.status < 400)
+                die("an order that had to be refused was not", &s->conn, NULL);
+            g.refused++;
+            warm_begin(s);
+            continue;
+        }
         if (s->conn.status != 201 || !memmem(s->conn.in.p, s->conn.in.len, "BEGIN CERTIFICATE", 17))
             die("a warm order failed", &s->conn, NULL);
         latency[done++] = clock_mono_us() - s->begun;
@@ -283,10 +311,10 @@ static int by_value(const void *a, const void *b)
 static void report(const char *mode, size_t connections, double seconds, const double cpu[2], double own)
 {
     qsort(latency, done, sizeof *latency, by_value);
-    printf("{\"mode\":\"%s\",\"connections\":%zu,\"certificates\":%zu,\"seconds\":%.3f,\"per_second\":%.1f,"
+    printf("{\"mode\":\"%s\",\"connections\":%zu,\"certificates\":%zu,\"refused\":%zu,\"seconds\":%.3f,\"per_second\":%.1f,"
            "\"p50_us\":%lld,\"p95_us\":%lld,\"p99_us\":%lld,\"frontend_cpu_us\":%.1f,\"signer_cpu_us\":%.1f,"
            "\"generator_cpu_us\":%.1f,\"frontend_rss_kb\":%ld,\"signer_rss_kb\":%ld,\"frontend_peak_kb\":%ld,\"signer_peak_kb\":%ld}\n",
-           mode, connections, done, seconds, (double)done / seconds, (long long)latency[done / 2],
+           mode, connections, done, g.refused, seconds, (double)done / seconds, (long long)latency[done / 2],
            (long long)latency[done * 95 / 100], (long long)latency[done * 99 / 100], cpu[0] / (double)done * 1e6,
            cpu[1] / (double)done * 1e6, own / (double)done * 1e6, memory_kb(g.pids[0], "VmRSS"), memory_kb(g.pids[1], "VmRSS"),
            memory_kb(g.pids[0], "VmHWM"), memory_kb(g.pids[1], "VmHWM"));
@@ -317,7 +345,7 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         {"server", 1, NULL, 's'}, {"roots", 1, NULL, 'r'}, {"tokens", 1, NULL, 't'}, {"id", 1, NULL, 'i'},
-        {"connections", 1, NULL, 'c'}, {"requests", 1, NULL, 'n'}, {"cold", 0, NULL, 'C'}, {"pids", 1, NULL, 'p'},
+        {"connections", 1, NULL, 'c'}, {"requests", 1, NULL, 'n'}, {"cold", 0, NULL, 'C'}, {"refused", 1, NULL, 'R'}, {"pids", 1, NULL, 'p'},
         {NULL, 0, NULL, 0}};
     size_t connections = 1;
     bool cold = false;
@@ -335,6 +363,7 @@ int main(int argc, char **argv)
         case 'c': connections = strtoul(optarg, NULL, 10); break;
         case 'n': total = strtoul(optarg, NULL, 10); break;
         case 'C': cold = true; break;
+        case 'R': g.refused_every = strtoul(optarg, NULL, 10); break;
         case 'p': sscanf(optarg, "%d,%d", &g.pids[0], &g.pids[1]); break;
         default: return 2;
         }
