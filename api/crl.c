@@ -9,22 +9,27 @@
 
 #define TICK_MS 250
 #define RETRY_MS 1000
+#define WAIT_MS 5000                     /* a request waits no longer for a list */
+#define LAG_S 5                          /* a revocation may be missing so long; then no list is made without it */
+#define SAY_MS 5000
 #define UNDER_WAY_MAX 8                  /* CRLs that the signer has at a time */
 #define LISTS (2 * CRL_SHARDS_MAX - 1)
 
 struct waiting { /* a request */
     struct waiting *next;
     struct request *r;
+    int64_t until; /* monotonic ms */
 };
 struct crl_list {
     struct crl_name name;
     uint8_t *der; /* owned; NULL: none was made yet */
     size_t len;
     uint64_t number;
-    int64_t this_update, next_update, again_at; /* wall seconds */
+    int64_t made_at, next_update, again_at; /* wall seconds; made_at: of none yet, when the keeper started */
     bool asked;    /* since it was made */
     bool names;    /* somebody */
     bool dirty;    /* it would name others now */
+    bool was_dirty; /* when the signer was asked */
     bool under_way;
     int64_t retry_at; /* monotonic ms: the signer is not asked before */
     struct waiting *waiting;
@@ -37,11 +42,15 @@ struct crl_keeper {
     int64_t after;          /* of the thread: id of the last revocation that was looked up */
     char find_rule[32];     /* of the thread: what finding complained of last */
     bool crowded;           /* of the thread: it was said that a list is too small */
+    bool said;              /* of the thread: that none is made, as somebody may be missing */
+    int64_t current_ms;     /* of the thread: monotonic, when current was last true */
+    size_t turn;            /* of the thread: the list that comes first in the next pass */
+    int64_t started;        /* wall seconds */
     atomic_bool failing;    /* the signer made none last */
     atomic_bool stop;
     pthread_mutex_t lock;   /* guards all below */
     pthread_cond_t wake;
-    bool whole;             /* all that stood at the start is in found */
+    bool current;           /* what is found is all that a list made now must name */
     unsigned under_way;
     struct crl_list *lists[LISTS]; /* owned; by place_of */
 };
@@ -67,7 +76,7 @@ static struct crl_list *list_of(struct crl_keeper *k, struct crl_name n)
 {
     struct crl_list **at = &k->lists[n.shards - 1 + n.shard];
     if (!*at && (*at = calloc(1, sizeof **at)))
-        (*at)->name = n;
+        **at = (struct crl_list){.name = n, .made_at = k->started};
     return *at;
 }
 
@@ -76,38 +85,51 @@ static bool is_good(const struct crl_list *l, int64_t now)
     return l->der && l->next_update > now;
 }
 
+/* No two of a name are made in one second, nor in the one in which a keeper before this one ended: so the time
+ * of making tells them apart. */
 static bool is_due(const struct crl_list *l, int64_t now, int64_t mono)
 {
-    if (l->under_way || l->retry_at > mono)
+    if (l->under_way || l->retry_at > mono || l->made_at == now)
         return false;
     return l->dirty || l->waiting || (l->der && (l->asked || l->names) && l->again_at <= now);
 }
 
-/* Requests that nobody else has answered yet; the others are let go of. */
-static struct waiting *take_waiting(struct crl_list *l)
+/* Puts before *taken the requests that were to wait until then or less (a server that stops: all) and that nobody
+ * else has answered yet; those answered are let go of. */
+static void take_waiting(struct crl_list *l, int64_t until, struct waiting **taken)
 {
-    struct waiting *mine = NULL, *next;
-    for (struct waiting *w = l->waiting; w; w = next) {
-        next = w->next;
+    struct waiting **at = &l->waiting, *w;
+    while ((w = *at)) {
+        if (w->until > until && !atomic_load(&w->r->server->stopping)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
         if (request_claim(w->r)) {
-            w->next = mine;
-            mine = w;
+            w->next = *taken;
+            *taken = w;
         } else {
             free(w);
         }
     }
-    l->waiting = NULL;
-    return mine;
 }
 
-/* Why the signer made none is the operator's to read. */
-static void settle_all(struct waiting *w, const struct err *why)
+/* The same of all lists that the signer has not been asked for. */
+static void take_idle(struct crl_keeper *k, int64_t until, struct waiting **taken)
+{
+    for (size_t i = 0; i < LISTS; i++)
+        if (k->lists[i] && !k->lists[i]->under_way)
+            take_waiting(k->lists[i], until, taken);
+}
+
+/* Why there is none is the operator's to read. Lock not held. */
+static void settle_all(struct waiting *w, bool failed)
 {
     struct err e = {0};
     err_set(&e, ERR_UNAVAILABLE, "crl-none", "no CRL can be made just now (the daemon's log says why); try again");
     while (w) {
         struct waiting *next = w->next;
-        if (why)
+        if (failed)
             request_fail(w->r, &e);
         request_settle(w->r);
         free(w);
@@ -125,7 +147,8 @@ static void http_date(char dst[48], int64_t at)
     strftime(dst, 48, "%a, %d %b %Y %H:%M:%S GMT", &tm); /* RFC 9110 section 5.6.7; the locale is "C" */
 }
 
-/* RFC 9110 section 13.2.2: a tag decides before a date. */
+/* RFC 9110 section 13.2.2: a tag decides before a date. A date is one of ours or says nothing: a clock that was set
+ * back makes later lists with earlier dates. */
 static bool is_fresh(const struct request *r, const struct crl_list *l)
 {
     const char *tag = MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, "If-None-Match");
@@ -134,7 +157,7 @@ static bool is_fresh(const struct request *r, const struct crl_list *l)
     if (tag)
         return request_has(r, r->validators[1]);
     const char *end = since ? strptime(since, "%a, %d %b %Y %H:%M:%S GMT", &tm) : NULL;
-    return end && !*end && timegm(&tm) >= l->this_update;
+    return end && !*end && timegm(&tm) == l->made_at;
 }
 
 static void list_answer(struct request *r, const struct crl_list *l, int64_t now)
@@ -144,7 +167,7 @@ static void list_answer(struct request *r, const struct crl_list *l, int64_t now
         age = l->next_update - now;
     snprintf(r->validators[0], sizeof r->validators[0], "public, max-age=%lld", (long long)age);
     snprintf(r->validators[1], sizeof r->validators[1], "\"%llu\"", (unsigned long long)l->number);
-    http_date(r->validators[2], l->this_update);
+    http_date(r->validators[2], l->made_at);
     r->cache = r->validators[0];
     r->etag = r->validators[1];
     r->modified = r->validators[2];
@@ -159,14 +182,14 @@ static void list_answer(struct request *r, const struct crl_list *l, int64_t now
 static int wait_for(struct crl_keeper *k, struct crl_list *l, struct request *r, struct err *e)
 {
     struct waiting *w = NULL;
-    if (atomic_load(&k->stop) || !k->whole)
+    if (!k->current || atomic_load(&k->stop) || atomic_load(&r->server->stopping))
         return err_set(e, ERR_UNAVAILABLE, "crl-not-ready",
                        "this server is finding out which certificates were revoked, and makes CRLs then; try again in "
                        "some seconds");
     if (!(w = malloc(sizeof *w)))
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for a request");
     request_ask(r);
-    *w = (struct waiting){l->waiting, r};
+    *w = (struct waiting){l->waiting, r, clock_mono_ms() + WAIT_MS};
     l->waiting = w;
     pthread_cond_signal(&k->wake);
     return 0;
@@ -221,17 +244,20 @@ static void install(struct crl_list *l, const struct ca_crl_signed *s, uint8_t *
     l->der = der;
     l->len = s->crl.len;
     l->number = s->number;
-    l->this_update = s->this_update;
+    l->made_at = now;
     l->next_update = s->next_update;
     l->again_at = now + (s->next_update - now) / 2;
     l->names = names;
     l->asked = l->waiting != NULL;
 }
 
-static void refused(struct crl_list *l)
+/* Who waits for another list that the signer has not been asked for need not wait until it is that one's turn
+ * to fail. */
+static void refused(struct crl_keeper *k, struct crl_list *l, struct waiting **w)
 {
-    l->dirty = true;
+    l->dirty |= l->was_dirty;
     l->retry_at = clock_mono_ms() + RETRY_MS;
+    take_idle(k, INT64_MAX, w); /* l is one of them */
 }
 
 /* Told when it changes, not with every list. Lock not held. */
@@ -258,18 +284,20 @@ static void signed_or_not(void *arg, const struct ca_crl_signed *s, const struct
     pthread_mutex_lock(&k->lock);
     a->l->under_way = false;
     k->under_way--;
-    if (der)
+    struct waiting *w = NULL;
+    if (der) {
         install(a->l, s, der, a->names);
-    else
-        refused(a->l);
-    struct waiting *w = take_waiting(a->l);
+        take_waiting(a->l, INT64_MAX, &w);
+    } else {
+        refused(k, a->l, &w);
+    }
     for (struct waiting *x = w; der && x; x = x->next)
         list_answer(x->r, a->l, clock_wall());
     pthread_cond_signal(&k->wake);
     pthread_mutex_unlock(&k->lock);
     const struct err *why = der ? NULL : s ? &none : e;
     say(k, why);
-    settle_all(w, why);
+    settle_all(w, why != NULL);
     free(a);
     keeper_unref(k);
 }
@@ -310,23 +338,26 @@ static void list_failed(struct crl_keeper *k, struct crl_list *l, const struct e
     pthread_mutex_lock(&k->lock);
     l->under_way = false;
     k->under_way--;
-    refused(l);
-    struct waiting *w = take_waiting(l);
+    struct waiting *w = NULL;
+    refused(k, l, &w);
     pthread_mutex_unlock(&k->lock);
     say(k, e);
-    settle_all(w, e);
+    settle_all(w, true);
     pthread_mutex_lock(&k->lock);
 }
 
-/* Lock held on entry and return, not between. */
+/* On from where the last pass ended for want of room, so that each list has its turn. Lock held on entry and
+ * return, not between. */
 static void ask_due(struct crl_keeper *k)
 {
     for (size_t i = 0; i < LISTS && k->under_way < UNDER_WAY_MAX && !atomic_load(&k->stop); i++) {
-        struct crl_list *l = k->lists[i];
+        struct crl_list *l = k->lists[k->turn];
         struct err e = {0};
+        k->turn = (k->turn + 1) % LISTS;
         if (!l || !is_due(l, clock_wall(), clock_mono_ms()))
             continue;
         l->under_way = true;
+        l->was_dirty = l->dirty;
         l->dirty = false;
         k->under_way++;
         pthread_mutex_unlock(&k->lock);
@@ -336,6 +367,24 @@ static void ask_due(struct crl_keeper *k)
         else
             pthread_mutex_lock(&k->lock);
     }
+}
+
+/* Who has waited long enough, for the signer too; and who would wait for lists that are not made. Lock held on
+ * entry and return, not between. */
+static void fail_late(struct crl_keeper *k)
+{
+    struct waiting *w = NULL;
+    int64_t now = clock_mono_ms();
+    for (size_t i = 0; i < LISTS; i++)
+        if (k->lists[i])
+            take_waiting(k->lists[i], now, &w);
+    if (!k->current)
+        take_idle(k, INT64_MAX, &w);
+    if (!w)
+        return;
+    pthread_mutex_unlock(&k->lock);
+    settle_all(w, true);
+    pthread_mutex_lock(&k->lock);
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------------- */
@@ -351,15 +400,41 @@ static void got_more(void *arg, struct crl_name n)
     pthread_mutex_unlock(&k->lock);
 }
 
+/* All is found, or what waits is young: with somebody revoked every second something always waits for the index.
+ * What stood at the start must be there in any case; a keeper before this one may have listed it. */
+static bool is_current(const struct crl_keeper *k, int rc, int64_t oldest, int64_t now)
+{
+    return rc == 0 || (oldest > k->started && oldest <= now && now - oldest < LAG_S);
+}
+
+/* Once each way, and not of what is over at once. */
+static void say_current(struct crl_keeper *k, bool current)
+{
+    int64_t now = clock_mono_ms();
+    if (current) {
+        if (k->said)
+            log_info("what was revoked is found again; CRLs are made again", NULL);
+        k->said = false;
+        k->current_ms = now;
+    } else if (!k->said && now - k->current_ms >= SAY_MS) {
+        log_warn("no CRL is made while somebody revoked may be missing: the index has not come to the revocations; "
+                 "those CRLs there are served until their nextUpdate", NULL);
+        k->said = true;
+    }
+}
+
 static void find(struct crl_keeper *k)
 {
     struct err e = {0};
-    int rc = crl_find(&k->found, &k->o, &k->after, got_more, k, &k->stop, &e);
+    int64_t oldest = 0;
+    int rc = crl_find(&k->found, &k->o, &k->after, &oldest, got_more, k, &k->stop, &e);
     if (rc < 0 && strcmp(k->find_rule, e.rule) != 0)
         log_err(LOG_WARN, "what was revoked cannot be looked up for the CRLs; trying on", &e);
     memcpy(k->find_rule, e.rule, sizeof k->find_rule);
+    bool current = is_current(k, rc, oldest, clock_wall());
+    say_current(k, current);
     pthread_mutex_lock(&k->lock);
-    k->whole |= rc == 0;
+    k->current = current;
     pthread_mutex_unlock(&k->lock);
 }
 
@@ -381,7 +456,8 @@ static void *keep(void *arg)
             pthread_mutex_lock(&k->lock);
             next = clock_mono_ms() + TICK_MS;
         }
-        if (k->whole)
+        fail_late(k);
+        if (k->current)
             ask_due(k);
         if (!atomic_load(&k->stop))
             tick(k, next);
@@ -396,6 +472,8 @@ int crl_start(struct crl_keeper **out, const struct crl_options *o, struct err *
     if (!k)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for CRLs");
     k->o = *o;
+    k->started = clock_wall();
+    k->current_ms = clock_mono_ms();
     atomic_init(&k->refs, 1);
     crl_found_init(&k->found);
     pthread_mutex_init(&k->lock, NULL);
@@ -410,7 +488,7 @@ int crl_start(struct crl_keeper **out, const struct crl_options *o, struct err *
 
 void crl_stop(struct crl_keeper *k)
 {
-    struct err e = {0};
+    struct waiting *w = NULL;
     if (!k)
         return;
     pthread_mutex_lock(&k->lock);
@@ -418,12 +496,11 @@ void crl_stop(struct crl_keeper *k)
     pthread_cond_signal(&k->wake);
     pthread_mutex_unlock(&k->lock);
     pthread_join(k->thread, NULL);
-    err_set(&e, ERR_UNAVAILABLE, "stopping", "this server is stopping; try again");
-    for (size_t i = 0; i < LISTS; i++) {
-        pthread_mutex_lock(&k->lock);
-        struct waiting *w = k->lists[i] ? take_waiting(k->lists[i]) : NULL;
-        pthread_mutex_unlock(&k->lock);
-        settle_all(w, &e); /* none: the server has answered all before it stopped */
-    }
+    pthread_mutex_lock(&k->lock);
+    for (size_t i = 0; i < LISTS; i++)
+        if (k->lists[i])
+            take_waiting(k->lists[i], INT64_MAX, &w);
+    pthread_mutex_unlock(&k->lock);
+    settle_all(w, true); /* none: the server has answered all before it stopped */
     keeper_unref(k);
 }

@@ -159,7 +159,7 @@ static bool copy(void *arg, const struct ra_revocation *v)
     return false;
 }
 
-static int find_all(struct find *f, struct revoked *r, int64_t *after, struct err *e)
+static int find_all(struct find *f, struct revoked *r, int64_t *after, int64_t *oldest, struct err *e)
 {
     for (bool more = true; more;) {
         r->id = 0;
@@ -168,6 +168,7 @@ static int find_all(struct find *f, struct revoked *r, int64_t *after, struct er
         if (r->id == 0 || !r->logged) /* no CRL can be signed either before the signer is back */
             return 0;
         int rc = 0;
+        *oldest = r->time;
         if (r->time + RA_REVOCATION_KEPT > f->now)
             rc = f->o->audit ? find_one(f, e) : err_set(e, ERR_UNAVAILABLE, "audit-index", "this server keeps no index");
         if (rc != 0)
@@ -177,7 +178,7 @@ static int find_all(struct find *f, struct revoked *r, int64_t *after, struct er
     return 0;
 }
 
-int crl_find(struct crl_found *found, const struct crl_options *o, int64_t *after,
+int crl_find(struct crl_found *found, const struct crl_options *o, int64_t *after, int64_t *oldest,
              void (*each)(void *arg, struct crl_name n), void *arg, const atomic_bool *stop, struct err *e)
 {
     struct find *f = calloc(1, sizeof *f);
@@ -188,7 +189,7 @@ int crl_find(struct crl_found *found, const struct crl_options *o, int64_t *afte
         pthread_mutex_init(&f->lock, NULL);
         pthread_cond_init(&f->wake, NULL);
         buf_init(&f->q.out, 4096);
-        rc = find_all(f, r, after, e);
+        rc = find_all(f, r, after, oldest, e);
         buf_free(&f->q.out);
         pthread_cond_destroy(&f->wake);
         pthread_mutex_destroy(&f->lock);

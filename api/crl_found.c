@@ -33,12 +33,16 @@ static int by_weight(const void *a, const void *b)
     return x->time != y->time ? (x->time < y->time ? -1 : 1) : by_serial(a, b);
 }
 
+/* The first of each serial; it is a client's when all of them are. */
 static size_t unique(struct crl_cert *list, size_t n)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < n; i++)
-        if (kept == 0 || list[kept - 1].serial != list[i].serial)
+    for (size_t i = 0; i < n; i++) {
+        if (kept > 0 && list[kept - 1].serial == list[i].serial)
+            list[kept - 1].client &= list[i].client;
+        else
             list[kept++] = list[i];
+    }
     return kept;
 }
 

@@ -47,6 +47,8 @@ struct world {
     atomic_int server_life;    /* seconds, of the server's own certificate */
     atomic_uint crls;          /* made */
     atomic_int crl_life;       /* seconds; 0: none is made */
+    atomic_bool crl_hold;      /* hears of a CRL and answers later */
+    atomic_uint crls_asked;
     /* the frontend */
     struct ca_client *ca;
     struct ra *ra;
@@ -205,6 +207,9 @@ static inline bool crl_answer(struct world *w, uint64_t id, struct bytes body, s
     struct ca_crl m;
     struct err e = {0};
     must(ca_crl_parse(&m, body, &e), &e);
+    atomic_fetch_add(&w->crls_asked, 1);
+    while (atomic_load(&w->crl_hold))
+        usleep(1000);
     if (atomic_load(&w->mute))
         return false;
     int life = atomic_load(&w->crl_life);

@@ -1,9 +1,11 @@
 /* Which certificates a CRL names: each once, in order, until they are over; operators' first when there
  * is no room for all. */
 #include "api/crl_found.h"
+#include "base/config.h"
 #include "ra/ra.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -56,19 +58,22 @@ static void select_some(void **state)
 }
 
 /* A client that has a great many of its own certificates revoked crowds nobody out whom an operator named,
- * before or after. */
+ * before or after; nor by having revoked that one, too. */
 static void crowded(void **state)
 {
     struct crl_found f;
     size_t left;
     crl_found_init(&f);
     add(&f, 1, 10, a, false);
+    add(&f, 200000, NOW - 1, a, true);
+    add(&f, 200000, NOW, a, false);
     for (uint64_t i = 0; i < CA_CRL_REVOKED_MAX + 50; i++)
         add(&f, 1000 + i, 20 + (int64_t)i, a, true);
     add(&f, 100000, NOW, a, false);
     assert_int_equal(selected(&f, a, NOW, r, &left), CA_CRL_REVOKED_MAX);
-    assert_int_equal(left, 52);
-    assert_true(r[0].serial == 1 && r[CA_CRL_REVOKED_MAX - 1].serial == 100000);
+    assert_int_equal(left, 53);
+    assert_true(r[0].serial == 1 && r[CA_CRL_REVOKED_MAX - 2].serial == 100000);
+    assert_true(r[CA_CRL_REVOKED_MAX - 1].serial == 200000 && r[CA_CRL_REVOKED_MAX - 1].time == NOW - 1);
     for (size_t i = 1; i < CA_CRL_REVOKED_MAX; i++)
         assert_true(r[i].serial > r[i - 1].serial);
     crl_found_free(&f);
@@ -88,8 +93,27 @@ static void bounded(void **state)
     crl_found_free(&f);
 }
 
+/* RFC 5280 section 3.3: a certificate that has ended is still listed when its list is made next, at half of the
+ * longest life, even if the signer is then away for a while. */
+static void kept_for_the_next(void **state)
+{
+    char yaml[512];
+    for (int life = 2 * (CRL_KEPT_AFTER - 900); life <= 2 * CRL_KEPT_AFTER; life += 1800) {
+        struct err e = {0};
+        int n = snprintf(yaml, sizeof yaml,
+                         "trust_domain: test.example\nlisten: 127.0.0.1:1\nnames: [localhost]\n"
+                         "token: {uri: \"pkcs11:token=x\", module: /nowhere, pin: {file: pin}}\n"
+                         "log: {dir: log, origin: test.example/log1, number: 1}\ncrl: {lifetime: %d}\n",
+                         life);
+        struct config *config = config_parse(yaml, (size_t)n, "/srv/mayfly", &e);
+        assert_string_equal(e.rule, life < 2 * CRL_KEPT_AFTER ? "" : "config-range");
+        config_free(config);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(select_some), cmocka_unit_test(crowded), cmocka_unit_test(bounded)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(select_some), cmocka_unit_test(crowded), cmocka_unit_test(bounded),
+                                       cmocka_unit_test(kept_for_the_next)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
