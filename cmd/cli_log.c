@@ -83,14 +83,24 @@ int log_args_load(struct log_args *a, struct err *e)
     return vkey_from_issuing(&a->vkey, a->config->ca.dir, e);
 }
 
+static bool archive_add(struct log_args *a)
+{
+    if (a->archive_count == CONFIG_ARCHIVES_MAX) {
+        fprintf(stderr, "mayfly log: --archive can be given at most %d times\n", CONFIG_ARCHIVES_MAX);
+        return false;
+    }
+    a->archive[a->archive_count++] = optarg;
+    return true;
+}
+
 bool log_args_option(struct log_args *a, int o, const char *help)
 {
     if (o == CLI_OPT_LOG)
         a->dir = optarg;
     else if (o == CLI_OPT_VKEY)
         a->vkey_text = optarg;
-    else if (o == CLI_OPT_ARCHIVE && a->archive_count < CONFIG_ARCHIVES_MAX)
-        a->archive[a->archive_count++] = optarg;
+    else if (o == CLI_OPT_ARCHIVE)
+        return archive_add(a);
     else
         return cli_common(&a->cli, o, help);
     return true;

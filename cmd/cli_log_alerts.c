@@ -1,13 +1,16 @@
 #include "cmd/cli_log_alerts.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "cmd/cli_log_fetch.h"
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LINES_MAX (64u << 20)
+#define LINE_MAX_BYTES (128u << 10) /* above five names cut, each byte as \u00XX, a message and the rest */
 #define BODY_MAX (8u << 20)
 #define BODY_FULL (512u << 10)
 #define URL_MAX 2048
@@ -28,7 +31,7 @@ void alerts_reset(struct alerts *a)
 {
     buf_reset(&a->lines);
     buf_reset(&a->people);
-    a->count = a->posted = a->posted_bytes = 0;
+    a->count = a->posted = a->posted_bytes = a->printed = 0;
     a->left_out = a->left_out_last = 0;
     a->failed = false;
 }
@@ -39,12 +42,20 @@ void alerts_free(struct alerts *a)
     buf_free(&a->people);
 }
 
+/* A log may hold names of any length, and of bytes that take six each here. */
 static void text(struct buf *b, const char *name, struct bytes v)
 {
+    size_t n = v.len > ALERTS_SHOWN ? ALERTS_SHOWN : v.len;
     if (v.len == 0)
         return;
+    while (n < v.len && n > ALERTS_SHOWN - 4 && (v.p[n] & 0xc0) == 0x80)
+        n--; /* not within a character */
     buf_fmt(b, ",\"%s\":", name);
-    jw_strn(b, (const char *)v.p, v.len);
+    jw_strn(b, (const char *)v.p, n);
+    if (n == v.len)
+        return;
+    b->len -= !b->failed; /* the quote behind it */
+    buf_fmt(b, "... (cut: %zu bytes)\"", v.len);
 }
 
 static void entry_write(struct buf *b, const struct audit_entry *t)
@@ -86,9 +97,15 @@ static void add(struct alerts *a, const struct err *why, const struct audit_entr
     a->failed = a->failed || b->failed || a->people.failed;
 }
 
+/* With as much again for the one that says what was left out. */
+static bool room_left(const struct buf *b)
+{
+    return b->len <= LINES_MAX - 2 * LINE_MAX_BYTES;
+}
+
 void alerts_add(struct alerts *a, const struct err *why, const struct audit_entry *t)
 {
-    if (a->count < ALERTS_MAX) {
+    if (a->count < ALERTS_MAX && a->left_out == 0 && room_left(&a->lines) && room_left(&a->people)) {
         add(a, why, t);
         return;
     }
@@ -108,11 +125,17 @@ void alerts_end(struct alerts *a)
     add(a, &why, NULL);
 }
 
-int alerts_print(const struct alerts *a, bool json, struct err *e)
+/* write(2), which tells how far it came: of what stdio could not write nobody knows. A signal ends it. */
+int alerts_print(struct alerts *a, bool json, struct err *e)
 {
     const struct buf *b = json ? &a->lines : &a->people;
-    fwrite(b->p ? (const void *)b->p : "", 1, b->len, stdout);
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : err_errno(e, "output", "cannot write the alerts to standard output");
+    while (a->printed < b->len) {
+        ssize_t n = write(STDOUT_FILENO, b->p + a->printed, b->len - a->printed);
+        if (n < 0)
+            return err_errno(e, errno == EPIPE ? "output-gone" : "output", "cannot write the alerts to standard output");
+        a->printed += (size_t)n;
+    }
+    return 0;
 }
 
 /* --- the webhook ---------------------------------------------------------------------------------- */
@@ -155,8 +178,8 @@ static bool curl_set(struct webhook *w)
 int webhook_open(struct webhook **out, const char *url, unsigned tries, const volatile sig_atomic_t *stop, struct err *e)
 {
     *out = NULL;
-    if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) || strlen(url) >= URL_MAX)
-        return err_set(e, ERR_USAGE, "webhook", "--webhook: https://… (or http://…), not \"%.200s\"", url);
+    if (!log_fetch_url_good(url) || strlen(url) >= URL_MAX)
+        return err_set(e, ERR_USAGE, "webhook", "--webhook: https://HOST… (or http://HOST…), not \"%.200s\"", url);
     struct webhook *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory");
@@ -220,6 +243,8 @@ static size_t body_make(const struct alerts *a, struct webhook *w, size_t *count
     buf_str(&w->body, ",\"alerts\":[");
     for (*count = 0; at < a->lines.len && *count < ALERTS_POSTED && (*count == 0 || w->body.len < BODY_FULL); ++*count) {
         const uint8_t *line = a->lines.p + at, *end = memchr(line, '\n', a->lines.len - at);
+        if (!end)
+            break; /* none is: lines are whole */
         buf_str(&w->body, *count > 0 ? "," : "");
         buf_put(&w->body, line, (size_t)(end - line));
         at += (size_t)(end - line) + 1;
@@ -232,7 +257,7 @@ int alerts_post(struct alerts *a, struct webhook *w, struct err *e)
 {
     while (a->posted < a->count) {
         size_t count, bytes = body_make(a, w, &count);
-        if (w->body.failed)
+        if (w->body.failed || count == 0)
             return err_set(e, ERR_INTERNAL, "memory", "out of memory for a batch of alerts");
         if (post(w, e) < 0)
             return -1;

@@ -1,8 +1,10 @@
 /* Alerts of one round of `mayfly log monitor`: collected, shown, and posted to a webhook. Bounded: what
- * is over ALERTS_MAX is counted and said in an alert of its own ("more-alerts"), so nothing goes silently.
+ * is over ALERTS_MAX, or over the memory for them, is counted and said in an alert of its own
+ * ("more-alerts"), so nothing goes silently; a name over ALERTS_SHOWN bytes is cut, and says so.
  *
- * Whoever posts is told what did not arrive, keeps it, and tries again: alerts_post goes on with the first
- * that was not delivered. A receiver may get an alert twice, when its answer was lost.
+ * Whoever shows and posts is told what did not arrive, keeps it, and tries again: alerts_print goes on with
+ * the first byte that was not written, alerts_post with the first alert that was not delivered. A receiver
+ * may get an alert twice, when its answer was lost.
  */
 #ifndef CMD_CLI_LOG_ALERTS_H
 #define CMD_CLI_LOG_ALERTS_H
@@ -10,6 +12,7 @@
 #include <signal.h>
 
 #define ALERTS_MAX 10000
+#define ALERTS_SHOWN 2048 /* bytes of a name */
 #define ALERTS_POSTED 100 /* at most, in one request */
 
 struct alerts {
@@ -18,6 +21,7 @@ struct alerts {
     struct buf people;  /* a line each */
     size_t count, posted;
     size_t posted_bytes; /* of lines */
+    size_t printed;      /* bytes, of what is shown */
     uint64_t left_out, left_out_last;
     bool failed; /* out of memory: the round is not to be believed */
 };
@@ -28,11 +32,11 @@ void alerts_free(struct alerts *a);
 void alerts_add(struct alerts *a, const struct err *why, const struct audit_entry *t);
 /* After the last: says what was left out. */
 void alerts_end(struct alerts *a);
-/* To standard output; -1 when that cannot be written. */
-int alerts_print(const struct alerts *a, bool json, struct err *e);
+/* What was not written yet, to standard output. Rules "output"; "output-gone": nobody reads it any more. */
+int alerts_print(struct alerts *a, bool json, struct err *e);
 
 struct webhook;
-/* url: https:// or http://; tries: of a request, with 1, 2, 4 … seconds between them. *stop set by a
+/* url: https:// or http:// and a host, else ERR_USAGE; tries: of a request, with 1, 2, 4 … seconds between them. *stop set by a
  * signal ends the waiting. Rule "webhook". */
 int webhook_open(struct webhook **out, const char *url, unsigned tries, const volatile sig_atomic_t *stop, struct err *e);
 void webhook_close(struct webhook *w);

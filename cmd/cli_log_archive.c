@@ -243,7 +243,9 @@ static void say(const struct archive_args *x)
     }
     printf("%s %llu entry bundles and %llu hash tiles, %.1f MB, to %s\n", x->dry_run ? "would move" : "moved",
            (unsigned long long)r->bundles, (unsigned long long)r->tiles, (double)r->bytes / 1e6, x->folder);
-    printf("of %llu entries, those below %llu %s there (their hashes below %llu)\n", (unsigned long long)r->size,
+    /* An earlier run may have been asked for more, and nothing comes back. */
+    const char *least = x->keep > 0 || x->older > 0 ? "at least " : "";
+    printf("of %llu entries, %sthose below %llu %s there (their hashes below %llu)\n", (unsigned long long)r->size, least,
            (unsigned long long)r->entries_below, x->dry_run ? "would be" : "are", (unsigned long long)r->hashes_below);
 }
 

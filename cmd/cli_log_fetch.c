@@ -49,6 +49,16 @@ static bool curl_set(struct log_fetch *f, const char *cacert)
            (!cacert || (SET(CURLOPT_CAINFO, cacert) && SET(CURLOPT_CAPATH, NULL)));
 }
 
+bool log_fetch_url_good(const char *url)
+{
+    if (strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0)
+        return false;
+    CURLU *u = curl_url();
+    bool good = u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK;
+    curl_url_cleanup(u);
+    return good;
+}
+
 int log_fetch_open(struct log_fetch **out, const char *url, const char *cacert, const volatile sig_atomic_t *stop,
                    struct err *e)
 {
@@ -56,8 +66,8 @@ int log_fetch_open(struct log_fetch **out, const char *url, const char *cacert, 
     size_t n = strlen(url);
     while (n > 0 && url[n - 1] == '/')
         n--;
-    if ((strncmp(url, "https://", 8) != 0 && strncmp(url, "http://", 7) != 0) || n > URL_MAX - 256)
-        return err_set(e, ERR_USAGE, "log-url", "--url: https://… (or http://…), what /checkpoint is below, not \"%.200s\"", url);
+    if (!log_fetch_url_good(url) || n > URL_MAX - 256)
+        return err_set(e, ERR_USAGE, "log-url", "--url: https://HOST… (or http://HOST…), what /checkpoint is below, not \"%.200s\"", url);
     struct log_fetch *f = calloc(1, sizeof *f);
     if (f)
         f->stop = stop;

@@ -9,6 +9,8 @@
 #include <signal.h>
 
 struct log_fetch;
+/* Whether it is https:// or http:// with a host behind it, and nothing that no URL has. */
+bool log_fetch_url_good(const char *url);
 /* url: what /checkpoint is below, https:// or http://. cacert: PEM file of roots instead of the system's,
  * or NULL. *stop set by a signal ends a request. */
 int log_fetch_open(struct log_fetch **out, const char *url, const char *cacert, const volatile sig_atomic_t *stop,

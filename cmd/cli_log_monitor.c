@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define COMMAND MONITOR_COMMAND
+#define ROOTS_MAX (16u << 20)
 #define LIFETIME_MAX (10L * 366 * 86400)
 
 static const char help[] =
@@ -45,8 +47,9 @@ static const char help[] =
     "verify, entry-format, cert-format, record-format, entry-revision, entry-time, ca-certificate.\n"
     "An entry has no serial: serial = (log number << 48) | index, so none is there twice.\n"
     "\n"
-    "Exit status with --once, or when it ends: 0 nothing to alert, 1 failed, 2 usage, 3 not reachable, or\n"
-    "alerts were not delivered, 5 the log did not verify, 6 alerts, 7 a fork or rollback.\n"
+    "Exit status with --once, or when it ends: 0 nothing to alert, 1 failed, or the head could not be kept,\n"
+    "2 usage, 3 not reachable, or alerts were not delivered (it ends by itself when nobody reads them any\n"
+    "more), 5 the log did not verify, 6 alerts, 7 a fork or rollback.\n"
     "\n"
     "Example:\n"
     "  " COMMAND " --url https://ca.example.org:8443/log --vkey KEY --state ./log.state \\\n"
@@ -97,6 +100,8 @@ static int args_check(const struct monitor *m, struct err *e)
         return err_set(e, ERR_USAGE, "arguments", "--state is needed: a file for the head that was verified last");
     if (m->url && !m->a.vkey_text)
         return err_set(e, ERR_USAGE, "arguments", "--url needs --vkey: whose signature to believe");
+    if (m->cacert && !m->url)
+        return err_set(e, ERR_USAGE, "arguments", "--cacert is for --url: a folder is not asked over HTTPS");
     if (m->url && m->a.dir)
         return err_set(e, ERR_USAGE, "arguments", "--url or --log, not both");
     if (strlen(m->state) > PATH_MAX - 128)
@@ -174,13 +179,36 @@ static int state_load(struct monitor *m, struct err *e)
                     m->state);
 }
 
+/* libcurl would open it at each request, and call the log not reachable. */
+static int roots_look(const struct monitor *m, struct err *e)
+{
+    struct buf pem;
+    buf_init(&pem, ROOTS_MAX + 1);
+    int rc = file_read(&pem, m->cacert, ROOTS_MAX, e);
+    if (rc == 0 && (!buf_cstr(&pem) || !strstr(buf_cstr(&pem), "-----BEGIN ")))
+        rc = err_set(e, ERR_MALFORMED, "cacert", "%.300s holds no certificates in PEM", m->cacert);
+    buf_free(&pem);
+    return rc < 0 ? err_wrap(e, "--cacert") : 0;
+}
+
+/* So that it is not found out when there is something to keep. */
+static int state_try(const struct monitor *m, struct err *e)
+{
+    char dir[PATH_MAX] = ".";
+    const char *slash = strrchr(m->state, '/');
+    if (slash)
+        snprintf(dir, sizeof dir, "%.*s", slash == m->state ? 1 : (int)(slash - m->state), m->state);
+    return access(dir, W_OK | X_OK) == 0 ? 0 : err_errno(e, "state", "--state: cannot write to the folder %.300s", dir);
+}
+
 static int source_open(struct monitor *m, struct err *e)
 {
     if (!m->url)
         return 0;
     snprintf(m->tiles, sizeof m->tiles, "%.4000s.tiles", m->state);
     m->a.at = (struct tlog_place){.dir = m->tiles, .fetch = log_fetch_get};
-    if (file_mkdirs(m->tiles, 0700, e) < 0 || log_fetch_open(&m->fetch, m->url, m->cacert, &stopped, e) < 0)
+    if ((m->cacert && roots_look(m, e) < 0) || file_mkdirs(m->tiles, 0700, e) < 0 ||
+        log_fetch_open(&m->fetch, m->url, m->cacert, &stopped, e) < 0)
         return -1;
     m->a.at.arg = m->fetch;
     return 0;
@@ -191,7 +219,8 @@ static int open_all(struct monitor *m, struct err *e)
     if (m->url)
         m->a.dir = ""; /* no folder is asked for */
     if (log_args_load(&m->a, e) < 0 || source_open(m, e) < 0 || (m->keys && keys_load(m, e) < 0) ||
-        (m->policy_file && policy_load(m, e) < 0) || state_load(m, e) < 0)
+        (m->policy_file && policy_load(m, e) < 0) || state_load(m, e) < 0 ||
+        state_try(m, e) < 0)
         return -1;
     snprintf(m->alerts.origin, sizeof m->alerts.origin, "%s", m->a.vkey.name);
     return m->webhook_url ? webhook_open(&m->webhook, m->webhook_url, (unsigned)m->tries, &stopped, e) : 0;
@@ -208,15 +237,17 @@ static int follow(struct monitor *m)
     sigaction(SIGINT, &a, NULL);
     for (;;) {
         code = monitor_round(m);
-        if (m->once || stopped || code == ARGS_FORK)
+        if (m->once || stopped || code == ARGS_FORK || m->output_gone)
             break;
         monitor_pause(m, m->interval * 1000);
         if (stopped)
             break;
     }
-    if (m->pending)
-        return code == ARGS_FORK ? code : ARGS_UNREACHABLE; /* alerts are left; the head was not kept */
-    return stopped && !m->once && code != ARGS_FORK ? ARGS_OK : code;
+    if (code == ARGS_FORK)
+        return code;
+    if (m->pending || m->keep) /* alerts, or the head alone, are left */
+        return m->pending ? ARGS_UNREACHABLE : ARGS_FAILED;
+    return stopped && !m->once ? ARGS_OK : code;
 }
 
 static void say_begin(const struct monitor *m)

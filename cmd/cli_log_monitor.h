@@ -27,16 +27,16 @@ struct monitor {
 
     struct buf kept, head;      /* signed notes: of the state, of this round */
     struct tlog_checkpoint kept_at, head_at;
-    int64_t latest;             /* tlog/audit.h */
+    int64_t latest, head_latest; /* tlog/audit.h: of the kept head, of this round's */
     const volatile sig_atomic_t *stop; /* set by a signal; not owned */
     struct alerts alerts;
     struct audit_entry entry;
     bool pending;               /* alerts are still to be delivered, before anything else */
-    bool keep;                  /* and then `head` is to be kept */
+    bool keep;                  /* and then `head`, which verified, is to be kept */
+    bool output_gone;           /* nobody reads standard output any more */
     bool stale_said;
     bool cosigned_bad;          /* said */
     char said[32];              /* rule of the trouble that was told of last */
-    uint64_t total;             /* alerts so far */
 };
 /* The new head, its signature, what joins it to the kept one, every new entry under it; then the alerts are
  * shown and delivered; then, and only then, the new head is kept. So a round that was cut short is done

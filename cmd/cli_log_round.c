@@ -44,6 +44,13 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
     cli_progress(what, done, total);
 }
 
+/* The next round finds them again. */
+static void alerts_drop(struct monitor *m)
+{
+    alerts_reset(&m->alerts);
+    m->cosigned_bad = m->stale_said = false;
+}
+
 /* Once while it lasts. */
 static void trouble_add(struct monitor *m, const struct err *why)
 {
@@ -179,10 +186,10 @@ static int entries_audit(struct monitor *m, struct err *e)
     if (m->fetch && (rc < 0 || m->kept_at.size >> 16 != m->head_at.size >> 16))
         tlog_place_forget(&m->a.at, rc < 0 ? m->head_at.size : m->kept_at.size);
     if (rc < 0) {
-        alerts_reset(&m->alerts); /* nothing of it is proven; the next round finds it again */
+        alerts_drop(m); /* nothing of it is proven */
         return log_unverified(e);
     }
-    m->latest = r.latest;
+    m->head_latest = r.latest;
     return 0;
 }
 
@@ -223,23 +230,31 @@ static int state_keep(struct monitor *m, struct err *e)
     buf_reset(&m->kept);
     buf_put(&m->kept, m->head.p, m->head.len);
     m->kept_at = m->head_at;
+    m->latest = m->head_latest;
     m->stale_said = false;
     return 0;
 }
 
-/* Shown once, even when the webhook has to be tried again. */
+/* Shown once, even when the webhook has to be tried again; posted, even when nobody reads the output. */
 static int deliver(struct monitor *m, struct err *e)
 {
-    if (!m->pending) {
+    if (!m->pending)
         alerts_end(&m->alerts);
-        m->total += m->alerts.count;
-        m->pending = true;
-        if (m->alerts.failed)
-            return err_set(e, ERR_INTERNAL, "memory", "out of memory for the alerts");
-        if (alerts_print(&m->alerts, m->a.cli.json, e) < 0)
-            return -1;
+    if (m->alerts.failed) {
+        alerts_drop(m);
+        m->keep = false; /* and the round is done again */
+        m->said[0] = 0;
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for the alerts");
     }
-    if (m->webhook && alerts_post(&m->alerts, m->webhook, e) < 0)
+    m->pending = true;
+    int rc = alerts_print(&m->alerts, m->a.cli.json, e);
+    m->output_gone = rc < 0 && strcmp(e->rule, "output-gone") == 0;
+    struct err posting;
+    if (m->webhook && alerts_post(&m->alerts, m->webhook, &posting) < 0) {
+        *e = posting;
+        rc = -1;
+    }
+    if (rc < 0)
         return -1;
     m->pending = false;
     alerts_reset(&m->alerts);
@@ -278,8 +293,8 @@ static int round_end(struct monitor *m, struct err *e)
 int monitor_round(struct monitor *m)
 {
     struct err e = {0};
-    if (m->pending)
-        return round_end(m, &e);
+    if (m->pending || m->keep)
+        return round_end(m, &e); /* what is left of the last round, before another head is looked at */
     int news = look(m, &e);
     if (news < 0 && *m->stop)
         return ARGS_FAILED; /* cut short: nothing was found out */

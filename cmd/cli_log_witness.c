@@ -33,6 +33,7 @@ static const char witness_help[] =
     "      --listen A:P      address and port, IPv6 in brackets; without TLS a loopback address\n"
     "      --tls-cert FILE   chain (PEM), and\n"
     "      --tls-key FILE    its private key: serve HTTPS\n"
+    "      --json            with --init: the key as JSON\n"
     "  -h, --help            this text\n"
     "\n"
     "Example:\n"

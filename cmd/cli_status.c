@@ -77,16 +77,21 @@ static void print_witnesses(const json_t *x)
         print_witness(w);
 }
 
+/* By its own word, and nothing holds it back. */
+static bool can_issue(const json_t *x)
+{
+    return json_is_true(json_object_get(x, "ready")) && !json_is_true(json_object_get(x, "unwitnessed"));
+}
+
 static void print_status(const json_t *x, const struct config *config)
 {
     bool ready = json_is_true(json_object_get(x, "ready"));
     const char *token = json_string_value(json_object_get(x, "token"));
     char since[64];
     cli_when(since, sizeof since, number(x, "started"));
-    printf("%s\n\n", !ready ? "NOT READY: the signer does not answer; see the daemon's log"
-                     : json_is_true(json_object_get(x, "unwitnessed"))
-                         ? "NOT READY: nothing is signed without the quorum of witnesses"
-                         : "well: attests, logs and signs");
+    printf("%s\n\n", !ready           ? "NOT READY: the signer does not answer; see the daemon's log"
+                     : !can_issue(x) ? "NOT READY: nothing is signed without the quorum of witnesses"
+                                     : "well: attests, logs and signs");
     printf("trust domain    %s\nserves          %s\ntoken           %s\nsigner since    %s\nlog             %s, %lld entries\n",
            config->trust_domain, config->external_url, token ? token : "-", since, config->log.origin, number(x, "log_size"));
     printf("entries         %lld\njoin tokens     %lld\nsessions        %lld\nauthorizations  %lld\nissued          %lld\nrefused         %lld\nsignatures      %lld\n",
@@ -115,7 +120,7 @@ int cli_status(int argc, char **argv)
     } else if (rc == 0) {
         print_status(answer, config);
     }
-    if (rc == 0 && !json_is_true(json_object_get(answer, "ready")))
+    if (rc == 0 && !can_issue(answer))
         code = ARGS_FAILED;
     json_decref(answer);
     config_free(config);

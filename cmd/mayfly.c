@@ -12,7 +12,7 @@ static const char help[] =
     "  token create               a join token for an agent's first start\n"
     "  revoke                     deny renewal at once: by ID, prefix, serial, key, ...\n"
     "  bundle show                the trust bundle, for those who verify\n"
-    "  log checkpoint|verify|show|search|export|reconcile|verify-cert|witness\n"
+    "  log checkpoint|verify|show|search|export|monitor|reconcile|verify-cert|witness|archive\n"
     "                             the transparency log, and what it proves\n"
     "  hsm check                  what the token says of its keys\n"
     "  status                     is it well?\n"

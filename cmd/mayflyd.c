@@ -122,6 +122,11 @@ int main(int argc, char **argv)
         return EXIT_FATAL;
     }
     witnesses_free(&keys);
+    if (check && parent_check_users(config, &e) < 0) {
+        fprintf(stderr, "mayflyd: %s\n", e.msg);
+        config_free(config);
+        return EXIT_FATAL;
+    }
     if (check) {
         printf("%s/%s: ok (trust domain %s, listening on %s:%u)\n", config->dir, CONFIG_FILE,
                config->trust_domain, config->listen_host, config->listen_port);

@@ -43,8 +43,10 @@ struct mayflyd_role_args {
 };
 
 /* Exit code; takes config. Of a: accept_clock_back, for the first signer that serves (ca/signer.h), and
- * accept_older_store, for every frontend (api/store_age.h). */
+ * accept_older_store, for the first frontend that serves (api/store_age.h). */
 int parent_run(const struct mayflyd_role_args *a, struct config *config);
+/* Whether it would find the users to run the roles as: only as root it asks for them. */
+int parent_check_users(const struct config *c, struct err *e);
 int role_signer(const struct mayflyd_role_args *a);              /* exit code */
 int role_frontend(const struct mayflyd_role_args *a);            /* exit code */
 int role_notary(const struct mayflyd_role_args *a);              /* exit code */

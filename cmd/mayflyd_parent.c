@@ -43,7 +43,7 @@ struct parent {
     struct mayflyd_sockets sockets;
     struct child child[CHILDREN];
     bool accept_clock_back; /* said to the signer until one has served */
-    bool accept_older_store; /* said to every frontend */
+    bool accept_older_store; /* said to the frontend until one has served */
     bool follow; /* the frontend is restarted when the signer serves */
     pid_t pid;
     int signals; /* signalfd */
@@ -147,7 +147,7 @@ static void exec_child(struct parent *p, int which)
         last[k++] = (char *)(uintptr_t)"--first-start";
     if (which == CHILD_SIGNER && unserved && p->accept_clock_back)
         last[k] = (char *)(uintptr_t)"--accept-clock-back";
-    if (which == CHILD_FRONTEND && p->accept_older_store)
+    if (which == CHILD_FRONTEND && unserved && p->accept_older_store)
         last[k] = (char *)(uintptr_t)"--accept-older-store";
     char *argv[] = {(char *)(uintptr_t)"mayflyd", (char *)(uintptr_t)"--role",
                     (char *)(uintptr_t)p->child[which].role, (char *)(uintptr_t)"--config",
@@ -399,11 +399,10 @@ static int parent_loop(struct parent *p)
 
 /* --- start ------------------------------------------------------------------------------------ */
 
-static int resolve_users(struct parent *p, struct err *e)
+static int resolve_users(const struct config *c, struct user_ids user[CHILDREN], struct err *e)
 {
-    const struct config *c = p->config;
     for (int i = 0; i < CHILDREN; i++)
-        p->user[i] = (struct user_ids){(uid_t)-1, (gid_t)-1};
+        user[i] = (struct user_ids){(uid_t)-1, (gid_t)-1};
     if (geteuid() != 0)
         return 0;
     if (!*c->signer_user || !*c->frontend_user)
@@ -414,7 +413,13 @@ static int resolve_users(struct parent *p, struct err *e)
         return -1;
     const char *const names[CHILDREN] = {
         [CHILD_SIGNER] = c->signer_user, [CHILD_FRONTEND] = c->frontend_user, [CHILD_NOTARY] = c->notary_user};
-    return user_resolve_all(names, p->user, CHILDREN, e);
+    return user_resolve_all(names, user, CHILDREN, e);
+}
+
+int parent_check_users(const struct config *c, struct err *e)
+{
+    struct user_ids user[CHILDREN];
+    return resolve_users(c, user, e);
 }
 
 /* Before anything is opened here: a descriptor that nobody passed must not become one of ours. */
@@ -460,7 +465,7 @@ int parent_run(const struct mayflyd_role_args *a, struct config *config)
     signal(SIGPIPE, SIG_IGN); /* standard error may be a pipe whose reader goes away */
     signal(SIGCHLD, SIG_DFL); /* ignored, as some starters leave it, nothing could be waited for */
     log_setup("mayflyd", config->log_level, config->log_format);
-    if (check_pin_fd(config, &e) < 0 || resolve_users(&p, &e) < 0 || open_events(&p, &e) < 0 ||
+    if (check_pin_fd(config, &e) < 0 || resolve_users(config, p.user, &e) < 0 || open_events(&p, &e) < 0 ||
         sockets_open(&p.sockets, config, p.user[CHILD_FRONTEND].uid, p.user[CHILD_NOTARY].uid, &e) < 0) {
         log_err(LOG_ERROR, "cannot start", &e);
         config_free(config);

@@ -44,6 +44,40 @@ cp -a "$work/b" "$work/c"
 cp "$a/ca/root.pem" "$work/c/ca/issuing.pem"
 refuses 5 "" mayfly log verify --dir "$work/c"
 
+# Completion knows every command, and every option that its help names.
+. "$root/deploy/completion/mayfly"
+completes() { # words..., the last begun: what it may become
+  COMP_WORDS=("$@")
+  COMP_CWORD=$(($# - 1))
+  COMPREPLY=()
+  "_${1//-/_}"
+  printf '%s\n' "${COMPREPLY[@]}"
+}
+options_of() { "$@" --help | grep -oE '^( *usage:.*| +(-[a-zA-Z], )?--.*)' | grep -oE -- '--[a-z][a-z-]*' | sort -u; }
+same_options() { # command...
+  local missing
+  missing=$(comm -23 <(options_of "$@") <(completes "$@" -- | sort -u))
+  [ -z "$missing" ] || fail "completion of '$*' lacks" $missing
+  missing=$(comm -13 <(options_of "$@") <(completes "$@" -- | sort -u))
+  [ -z "$missing" ] || fail "completion of '$*' has, and its help has not:" $missing
+}
+commands=0
+for group in $(mayfly --help | sed -n '/^Example/q; s/^  \([a-z][a-z]*\) .*/\1/p' | grep -v '^mayfly$' | sort -u); do
+  completes mayfly "" | has -x "$group" || fail "completion lacks $group"
+  case $group in init | revoke | status) same_options mayfly "$group"; continue ;; esac
+  for verb in $(mayfly "$group" --help | sed -n '/^Example/q; s/^  \([a-z][a-z-]*\).*/\1/p'); do
+    completes mayfly "$group" "" | has -x "$verb" || fail "completion lacks $group $verb"
+    mayfly --help | has "^  $group .*\b$verb\b" || fail "mayfly --help lacks $group $verb"
+    same_options mayfly "$group" "$verb"
+    commands=$((commands + 1))
+  done
+done
+[ $commands -ge 18 ] || fail "only $commands commands were looked at"
+for option in $(mayflyd --help | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+  complete -p mayflyd | has -e "$option" || fail "completion of mayflyd lacks $option"
+done
+pass "completion knows what help knows"
+
 # The token is away: not reachable (3), not refused.
 mv "$a/token/tokens" "$work/away"
 refuses 3 "token" mayfly hsm check --dir "$a"

@@ -161,6 +161,77 @@ jq -c '.alerts[]' "$work/hooked" | cmp - <(jq -c . "$work/out") || fail "what wa
 [ "$(wc -l <"$work/hooked")" -gt 100 ] || fail "in few requests"
 pass "many alerts are posted in batches, and what is too much is counted"
 
+# --- what cannot be shown, or kept ------------------------------------------------------------------------
+following() { # options...: follows in the background, as $follower
+  mayfly log monitor --dir "$a" --interval 1 --json "$@" 2>"$work/err" &
+  follower=$!
+}
+rounds() { # n text: until standard error says so n times
+  for _ in $(seq 200); do [ "$(grep -c "$2" "$work/err")" -ge "$1" ] && return; sleep 0.05; done
+  fail "no '$2' $1 times: $(cat "$work/err")"
+}
+ends() { # exit-status: by itself
+  got=0; wait $follower || got=$?
+  [ $got = "$1" ] || fail "the follower ended with $got, not $1: $(cat "$work/err")"
+}
+cp "$work/before" "$state"
+following --state "$state" --refusals >/dev/full
+rounds 2 "cannot write the alerts"
+kill -TERM $follower
+ends 3
+cmp -s "$work/before" "$state" || fail "the state went on, and the alert was not shown"
+# Nobody reads it any more: told with an exit status, and the webhook has it all the same.
+mkfifo "$work/pipe"
+exec 7<>"$work/pipe" 8>"$work/pipe" 7>&-
+rm "$work/hooked"
+following --state "$state" --refusals --webhook "http://127.0.0.1:$hook_port/x" >&8
+ends 3
+exec 8>&-
+jq -e '.alerts[0].rule == "refusal"' "$work/hooked" >/dev/null && cmp -s "$work/before" "$state" || fail "a pipe without a reader"
+pass "alerts that cannot be shown are not passed over"
+
+# A state that cannot be kept: said at the start, and later the head alone is tried again.
+refuses 1 "cannot write to the folder $work/none" mayfly log monitor --dir "$a" --state "$work/none/state" --once
+# Then what does not verify comes, and is not kept in its place.
+cp -a "$log" "$work/away-log"
+mkdir "$work/gone" && cp "$work/before" "$work/gone/state"
+touch "$work/hooked.down"
+rm "$work/hooked"
+mayfly log monitor --log "$work/away-log" --vkey "$vkey" --state "$work/gone/state" --refusals --interval 1 --json \
+  --webhook "http://127.0.0.1:$hook_port/x" --webhook-tries 1 >"$work/out" 2>"$work/err" &
+follower=$!
+rounds 1 "the webhook answers 500"
+mv "$work/gone" "$work/gone.away" # as a disk that is unmounted
+rm "$work/hooked.down"
+rounds 2 "$work/gone"
+said "refusal=1"
+[ "$(wc -l <"$work/hooked")" = 1 ] || fail "posted again where the head was not kept: $(cat "$work/hooked")"
+cp "$work/away-log/checkpoint" "$work/verified"
+n=$(size)
+get more
+settled $((n + 2))
+rm -r "$work/away-log"
+cp -a "$log" "$work/away-log"
+bundle=$(ls -d "$work"/away-log/tile/entries/000.p/* | sort -V | tail -1)
+printf '\377' | dd of="$bundle" bs=1 seek=$(($(stat -c %s "$bundle") - 100)) conv=notrunc status=none
+rounds 3 "$work/gone"
+mv "$work/gone.away" "$work/gone"
+for _ in $(seq 200); do [ "$(wc -l <"$work/hooked")" = 2 ] && break; sleep 0.05; done
+kill -TERM $follower
+ends 0
+said "log-bitflip=1 refusal=1"
+cmp "$work/verified" "$work/gone/state" || fail "the verified head is not what was kept"
+pass "a head that could not be kept is kept later, alone, and none that did not verify"
+
+# --- what is asked for and cannot be -----------------------------------------------------------------------
+for bad in https:// 'http://a b/' ftp://a/ http://:80/; do
+  refuses 2 "webhook: https" mayfly log monitor --dir "$a" --state "$state" --once --webhook "$bad"
+  refuses 2 "url: https" mayfly log monitor --url "$bad" --vkey "$vkey" --state "$work/remote" --once
+done
+refuses 2 "cacert is for --url" mayfly log monitor --dir "$a" --state "$state" --once --cacert "$a/ca/root.pem"
+refuses 1 "$work/nonex.pem" mayfly log monitor --url "$url/log" --vkey "$vkey" --state "$work/remote" --once --cacert "$work/nonex.pem"
+refuses 1 "no certificates" mayfly log monitor --url "$url/log" --vkey "$vkey" --state "$work/remote" --once --cacert "$work/keys"
+
 # --- forks and rollbacks ------------------------------------------------------------------------------------
 stop || fail "the daemon's end"
 mon 0 --allow "$id/*" # the last head

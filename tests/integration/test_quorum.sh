@@ -17,7 +17,7 @@ witness() { # name: starts it on its port
   return 1
 }
 halt() { kill -"${2:-TERM}" "${pids[$1]}"; wait "${pids[$1]}" 2>/dev/null || true; }
-status() { mayfly status --dir "$a" --json; }
+status() { mayfly status --dir "$a" --json || [ $? = 1 ]; } # 1: it runs, and cannot issue
 
 init
 cp "$a/mayfly.yaml" "$work/mayfly.yaml"
@@ -41,14 +41,22 @@ for k in 2 3; do policy $k >"$work/policy$k"; done
 # What the configuration refuses.
 witnesses 3 w1 w2
 refuses 70 "3 of the 2" mayflyd --config "$a" --check
-timeout_ms=5001 witnesses 2 w1 w2
-refuses 70 "at most 5000" mayflyd --config "$a" --check
+timeout_ms=2001 witnesses 2 w1 w2
+refuses 70 "at most 2000" mayflyd --config "$a" --check
 timeout_ms=1000 witnesses 2 w1 w2
 sed -i 's|^run:|frontend: {issue_timeout_ms: 900}\nrun:|' "$a/mayfly.yaml"
 refuses 70 "below frontend.issue_timeout_ms" mayflyd --config "$a" --check
 
 witnesses 2 w1 w2 w3
+if [ "$(id -u)" = 0 ]; then
+  cp "$a/mayfly.yaml" "$work/named.yaml"
+  sed -i '/notary_user/d' "$a/mayfly.yaml"
+  refuses 70 "run.notary_user is not" mayflyd --config "$a" --check
+  cp "$work/named.yaml" "$a/mayfly.yaml"
+fi
+mayflyd --config "$a" --check >/dev/null || fail "--check"
 start || fail "mayflyd did not become ready: $(tail "$log")"
+mayfly status --dir "$a" >/dev/null || fail "status with the quorum"
 entry spiffe://test.example/web
 issue() { mayfly-agent fetch --server "$url" ${1:+--token "$1"} --id spiffe://test.example/web --out "$work/web" >"$work/fetch.out" 2>&1; }
 issue "$(token spiffe://test.example/web)" || fail "issue: $(cat "$work/fetch.out")"
@@ -88,6 +96,8 @@ size=$(status | jq .log_size)
 ! ask || fail "issued without a quorum"
 [ "$(status | jq .log_size)" = "$size" ] || fail "the log grew from $size to $(status | jq .log_size)"
 status | jq -e '.unwitnessed and .abandoned >= 1' >/dev/null || fail "status: $(status)"
+got=0; mayfly status --dir "$a" >"$work/status" || got=$?
+[ $got = 1 ] && grep -q "^NOT READY" "$work/status" || fail "status ends with $got where nothing can be issued: $(cat "$work/status")"
 # What is no certificate needs none: a change is recorded.
 entry spiffe://test.example/other
 for _ in $(seq 50); do [ "$(status | jq .log_size)" -gt "$size" ] && break; sleep 0.1; done
