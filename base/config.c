@@ -15,7 +15,7 @@ struct config *config_parse(const char *yaml, size_t len, const char *dir, struc
         err_set(e, ERR_CONFIG, "config-size", "file of %zu bytes; at most %d are read", len, CONFIG_MAX);
         return NULL;
     }
-    struct config_file *file = config_file_parse(yaml, len, e);
+    struct config_file *file = config_file_parse(yaml, len, "trust_domain", e);
     struct config_raw *raw = file ? config_raw_parse(yaml, len, file, e) : NULL;
     struct config *c = NULL;
     if (raw) {

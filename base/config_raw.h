@@ -5,15 +5,12 @@
 #ifndef BASE_CONFIG_RAW_H
 #define BASE_CONFIG_RAW_H
 #include "base/config.h"
+#include "base/config_yaml.h"
 #include "base/err.h"
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define CONFIG_MAX 65536    /* bytes of a file */
-#define CONFIG_LIST_MAX 64  /* entries of a list */
-#define CONFIG_STRING_MAX 4095
 
 struct config_raw {
     char *trust_domain, *listen, *external_url;
@@ -67,12 +64,6 @@ struct config_raw {
     } logging;
 };
 
-struct config_file; /* the file's structure, for line numbers */
-struct config_file *config_file_parse(const char *yaml, size_t len, struct err *e);
-void config_file_free(struct config_file *f);
-/* Line of a value named as "token.threads", counted from 1; 0 when it is not in the file. */
-size_t config_file_line(struct config_file *f, const char *name);
-
 /* Rule "config-schema": unknown keys, wrong types, missing values, with the line. */
 struct config_raw *config_raw_parse(const char *yaml, size_t len, struct config_file *f, struct err *e);
 void config_raw_free(struct config_raw *raw);
@@ -80,9 +71,6 @@ void config_raw_free(struct config_raw *raw);
 #define SIGNER_SOCKET "signer.sock"
 #define NOTARY_SOCKET "notary.sock" /* as long */
 #define ADMIN_SOCKET "admin.sock"
-/* "line N: name: why", ERR_CONFIG. */
-int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,
-                  const char *fmt, va_list args) __attribute__((format(printf, 5, 0)));
 /* The section `witnesses` (config_witness.c). */
 int config_fill_witnesses(struct config *c, const struct config_raw *raw, struct config_file *file,
                           struct err *e);

@@ -11,17 +11,6 @@
 #define TIMEOUT_MAX_MS 60000
 #define TIMEOUT_QUORUM_MS 2000 /* thrice this is how long the corridor may stand; with the draining, less than a stopping daemon gives its processes */
 
-int config_refuse(struct config_file *file, const char *name, const char *rule, struct err *e,
-                  const char *fmt, va_list args)
-{
-    char why[300];
-    vsnprintf(why, sizeof why, fmt, args);
-    size_t line = config_file_line(file, name);
-    if (line)
-        return err_set(e, ERR_CONFIG, rule, "line %zu: %s: %s", line, name, why);
-    return err_set(e, ERR_CONFIG, rule, "%s: %s", name, why);
-}
-
 static int refuse(struct config_file *file, struct err *e, const char *name, const char *rule,
                   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 static int refuse(struct config_file *file, struct err *e, const char *name, const char *rule,

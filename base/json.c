@@ -478,3 +478,13 @@ void jw_str(struct buf *b, const char *s)
 {
     jw_strn(b, s, strlen(s));
 }
+
+void jw_strings(struct buf *b, const char *name, char *const *v, size_t n)
+{
+    buf_fmt(b, ",\"%s\":[", name);
+    for (size_t i = 0; i < n; i++) {
+        buf_str(b, i ? "," : "");
+        jw_str(b, v[i]);
+    }
+    buf_u8(b, ']');
+}

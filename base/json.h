@@ -18,5 +18,6 @@ const char *json_maybe_str(const json_t *obj, const char *key); /* NULL if absen
 
 void jw_str(struct buf *b, const char *s);                     /* quoted and escaped */
 void jw_strn(struct buf *b, const char *s, size_t n);
+void jw_strings(struct buf *b, const char *name, char *const *v, size_t n); /* ,"name":[…] */
 
 #endif

@@ -18,6 +18,8 @@ struct key {
     enum key_type type;
     EVP_PKEY *pkey;       /* owned */
     EVP_PKEY_CTX *verify; /* owned; set up for key_verify and only ever copied. NULL for Ed25519 */
+    key_sign_cb *signer;  /* of key_from_signer */
+    void *signer_arg;
     size_t spki_len;
     uint8_t spki[];
 };
@@ -252,6 +254,21 @@ struct key *key_generate(enum key_type type, struct err *e)
     return k;
 }
 
+struct key *key_from_signer(const uint8_t *spki, size_t len, key_sign_cb *cb, void *arg, struct err *e)
+{
+    struct key *k = key_from_spki(spki, len, e);
+    if (k && k->type != KEY_P256 && k->type != KEY_P384) {
+        key_free(k);
+        err_set(e, ERR_BAD_KEY, "key-type", "only EC keys may sign elsewhere");
+        return NULL;
+    }
+    if (k) {
+        k->signer = cb;
+        k->signer_arg = arg;
+    }
+    return k;
+}
+
 void key_free(struct key *k)
 {
     if (!k)
@@ -364,6 +381,22 @@ static long sign_digest(const struct key *k, uint8_t *sig, size_t cap, const uin
     return ok ? (long)n : -1;
 }
 
+/* The private half is elsewhere. */
+static long sign_elsewhere(const struct key *k, bool der, uint8_t *sig, size_t cap, const uint8_t *hash, size_t len,
+                           struct err *e)
+{
+    uint8_t rs[2 * EC_WIDTH_MAX];
+    size_t width = ec_width(k);
+    if (k->signer(k->signer_arg, hash, len, rs, 2 * width, e) < 0)
+        return -1;
+    long n = der ? der_ecdsa_from_rs(sig, cap, rs, width) : (long)(2 * width);
+    if (n < 0 || (size_t)n > cap)
+        return err_set(e, ERR_INTERNAL, "key-sign", "no room for a signature");
+    if (!der)
+        memcpy(sig, rs, 2 * width);
+    return n;
+}
+
 long key_sign(const struct key *k, bool der, uint8_t *sig, size_t cap, const void *msg, size_t len,
               struct err *e)
 {
@@ -376,6 +409,8 @@ long key_sign(const struct key *k, bool der, uint8_t *sig, size_t cap, const voi
     } else {
         if (digest(k, msg, len, hash, &hash_len, e) < 0)
             return -1;
+        if (k->signer)
+            return sign_elsewhere(k, der, sig, cap, hash, hash_len, e);
         n = sign_digest(k, made, sizeof made, hash, hash_len);
     }
     if (n < 0)

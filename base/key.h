@@ -9,6 +9,7 @@
 #define BASE_KEY_H
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/secmem.h"
 #include <openssl/evp.h>
 
 enum key_type { KEY_P256 = 1, KEY_P384, KEY_RSA, KEY_ED25519 };
@@ -25,6 +26,10 @@ struct key *key_once(const uint8_t *der, size_t len, struct err *e);
 void key_once_done(struct key *k);
 struct key *key_from_evp(EVP_PKEY *pkey, struct err *e); /* its own reference: the caller keeps its own */
 struct key *key_generate(enum key_type type, struct err *e);     /* RSA: 2048 bits */
+/* An EC key whose private half is elsewhere, as in a token: rs gets r‖s over this digest. Thread safe as cb is. */
+typedef int key_sign_cb(void *arg, const uint8_t *digest, size_t digest_len, uint8_t *rs, size_t rs_len,
+                        struct err *e);
+struct key *key_from_signer(const uint8_t *spki, size_t len, key_sign_cb *cb, void *arg, struct err *e);
 void key_free(struct key *k);
 enum key_type key_kind(const struct key *k);
 struct bytes key_spki(const struct key *k); /* DER, owned by k */
@@ -40,5 +45,12 @@ long key_sign(const struct key *k, bool der, uint8_t *sig, size_t cap, const voi
               struct err *e);
 int key_to_pkcs8_pem(const struct key *k, struct buf *out, struct err *e); /* secret: into an empty buf, that the caller wipes */
 struct key *key_from_pkcs8_pem(const char *pem, size_t len, struct err *e);
+
+/* PKCS#8 DER (RFC 5958) of a P-256 key, straight from and into locked memory; OpenSSL's own writer and reader
+ * leave copies behind. Makes out. Reading takes exactly what is written here. Rule "key-der". */
+int key_to_pkcs8_secret(const struct key *k, struct secret *out, struct err *e);
+struct key *key_from_pkcs8_secret(const struct secret *s, struct err *e);
+/* OpenSSL's secure heap, where private halves lie from then on; once, before the first key. Rule "secret-memory". */
+int key_secure_heap(size_t bytes, struct err *e);
 
 #endif

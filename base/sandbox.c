@@ -96,7 +96,7 @@ int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size
         log_warn("this kernel has no Landlock: files are guarded by their permissions alone", NULL);
     if (sandbox_seccomp(role, e) < 0)
         return -1;
-    static const char *const names[] = {"signer", "frontend", "notary", "witness"};
+    static const char *const names[] = {"signer", "frontend", "notary", "witness", "proxy"};
     log_info("confined", "role", names[role], "seccomp", "allow list", "landlock",
              abi ? log_num(abi) : "none", NULL);
     return 0;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum sandbox_role { SANDBOX_SIGNER, SANDBOX_FRONTEND, SANDBOX_NOTARY, SANDBOX_WITNESS };
+enum sandbox_role { SANDBOX_SIGNER, SANDBOX_FRONTEND, SANDBOX_NOTARY, SANDBOX_WITNESS, SANDBOX_PROXY };
 
 struct sandbox_path {
     const char *path; /* file or folder beneath which access is allowed */
@@ -26,7 +26,8 @@ size_t sandbox_add(struct sandbox_path paths[SANDBOX_PATHS_MAX], char *const *mo
 int sandbox_drop(uid_t uid, gid_t gid, struct err *e);
 /* Every role: files below `paths` (and what libc reads: its libraries, time zones, /proc/self,
  * /dev/null), no new process, AF_UNIX. All but the signer: TCP and UDP besides, though the notary
- * answers nobody: it neither listens nor accepts. To be called before the
+ * answers nobody: it neither listens nor accepts; and the proxy
+ * makes, changes and removes no file. To be called before the
  * process has a second thread (else rule "sandbox-threads"), after PR_SET_PDEATHSIG (prctl is
  * closed afterwards) and after the last fork. Builds with a sanitizer get no_new_privs only. */
 int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size_t n, struct err *e);

@@ -18,10 +18,7 @@ static const char *const common[] = {
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
     "pwritev2", "open", "openat", "close", "close_range", "lseek", "stat", "fstat", "lstat",
     "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat", "faccessat2", "readlink",
-    "readlinkat", "getdents", "getdents64", "fcntl", "flock", "fsync", "fdatasync", "syncfs",
-    "sync_file_range", "truncate", "ftruncate", "fallocate", "fadvise64", "mkdir", "mkdirat",
-    "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "chmod",
-    "fchmod", "fchmodat", "fchown", "umask", "getcwd", "utimensat", "dup", "dup2", "dup3", "pipe",
+    "readlinkat", "getdents", "getdents64", "fcntl", "fadvise64", "umask", "getcwd", "dup", "dup2", "dup3", "pipe",
     "pipe2",
     /* memory */
     "brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "msync", "mlock", "mlock2",
@@ -46,6 +43,12 @@ static const char *const common[] = {
     "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "sendmsg", "recvmsg", "sendmmsg",
     "recvmmsg", "sendto", "recvfrom", "shutdown", "getsockname", "getpeername", "getsockopt",
     "setsockopt", "bind", "connect", "sendfile",
+};
+/* files that change: all but the proxy, which only reads */
+static const char *const writing[] = {
+    "flock", "fsync", "fdatasync", "syncfs", "sync_file_range", "truncate", "ftruncate", "fallocate",
+    "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link",
+    "linkat", "chmod", "fchmod", "fchmodat", "fchown", "utimensat",
 };
 /* being asked: all but the notary, which asks */
 static const char *const serving[] = {"accept", "accept4", "listen"};
@@ -74,6 +77,8 @@ static int allow_common(scmp_filter_ctx ctx, enum sandbox_role role)
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof common / sizeof *common; i++)
         r = allow(ctx, common[i], 0, NULL);
+    for (size_t i = 0; r == 0 && role != SANDBOX_PROXY && i < sizeof writing / sizeof *writing; i++)
+        r = allow(ctx, writing[i], 0, NULL);
     for (size_t i = 0; r == 0 && role != SANDBOX_NOTARY && i < sizeof serving / sizeof *serving; i++)
         r = allow(ctx, serving[i], 0, NULL);
     return r;
