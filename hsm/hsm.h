@@ -22,8 +22,20 @@
 #define HSM_EXIT_HUNG 75
 #define HSM_SESSIONS_MAX 64
 
-enum hsm_key_role { HSM_KEY_ROOT, HSM_KEY_ISSUING, HSM_KEY_LOG, HSM_KEYS };
-/* CKA_LABEL of each: "mayfly-root" (P-384), "mayfly-issuing" (P-256), "mayfly-log" (Ed25519). */
+/* First the authority's keys, then the two that an agent may keep in a token of its own; neither ever
+ * needs, makes or reports the other's. */
+enum hsm_key_role {
+    HSM_KEY_ROOT,
+    HSM_KEY_ISSUING,
+    HSM_KEY_LOG,
+    HSM_KEY_JWT,
+    HSM_AUTHORITY_KEYS, /* how many */
+    HSM_KEY_AGENT_SESSION = HSM_AUTHORITY_KEYS,
+    HSM_KEY_AGENT_SVID,
+    HSM_KEYS
+};
+/* CKA_LABEL of each: "mayfly-root" (P-384), "mayfly-issuing" (P-256), "mayfly-log" (Ed25519), "mayfly-jwt",
+ * "mayfly-agent-session", "mayfly-agent-svid" (P-256 all three). */
 extern const char *const hsm_key_label[HSM_KEYS];
 
 struct hsm_options {
@@ -43,7 +55,7 @@ void hsm_close(struct hsm *h); /* stops the watchdog, closes sessions, C_Finaliz
  * rule "hsm-attribute", "hsm-key-missing" (ERR_NOT_FOUND), "hsm-key-duplicate", "hsm-key-type".
  * `need` is a bit mask of 1u << role. */
 int hsm_load_keys(struct hsm *h, unsigned need, struct err *e);
-/* After hsm_load_keys. Root and issuing: uncompressed point; log: 32 bytes. Owned by h. */
+/* After hsm_load_keys. ECDSA roles: uncompressed point; log: 32 bytes. Owned by h. */
 struct bytes hsm_public(const struct hsm *h, enum hsm_key_role role);
 struct bytes hsm_spki(const struct hsm *h, enum hsm_key_role role); /* DER SubjectPublicKeyInfo */
 
@@ -66,8 +78,9 @@ bool hsm_has_key(struct hsm *h, enum hsm_key_role role);
 int hsm_softhsm_create(const char *module, const char *conf, const char *tokendir, const char *label,
                        const struct secret *pin, struct err *e);
 
-/* One line a key and attribute for `mayfly hsm check`. cb is called for each; value "true",
- * "false", "absent"; ok says whether the demand is met. */
+/* One line a key of the authority's and attribute for `mayfly hsm check`. cb is called for each; value
+ * "true", "false", "absent"; ok says whether the demand is met. HSM_KEY_JWT may be absent: authorities older
+ * than it go on, and the signer makes it. */
 typedef void hsm_report_cb(void *arg, const char *key, const char *attribute, const char *value, bool ok);
 int hsm_report(struct hsm *h, hsm_report_cb *cb, void *arg, struct err *e);
 const char *hsm_token_name(const struct hsm *h); /* "label (manufacturer model serial)" */

@@ -1,4 +1,4 @@
-/* The three keys: what each must be, finding it, and demanding its attributes. The attributes are
+/* The keys: what each must be, finding it, and demanding its attributes. The attributes are
  * the module's own claims; what we can prove ourselves is that the key signs and that the public
  * half verifies it (the self-test). */
 #include "base/der.h"
@@ -11,6 +11,19 @@ const char *const hsm_key_label[HSM_KEYS] = {
     [HSM_KEY_ROOT] = "mayfly-root",
     [HSM_KEY_ISSUING] = "mayfly-issuing",
     [HSM_KEY_LOG] = "mayfly-log",
+    [HSM_KEY_JWT] = "mayfly-jwt",
+    [HSM_KEY_AGENT_SESSION] = "mayfly-agent-session",
+    [HSM_KEY_AGENT_SVID] = "mayfly-agent-svid",
+};
+
+/* Who makes one that is missing. */
+static const char *const maker[HSM_KEYS] = {
+    [HSM_KEY_ROOT] = "`mayfly init` generates",
+    [HSM_KEY_ISSUING] = "`mayfly init` generates",
+    [HSM_KEY_LOG] = "`mayfly init` generates",
+    [HSM_KEY_JWT] = "`mayflyd` generates at its start",
+    [HSM_KEY_AGENT_SESSION] = "`mayfly-agent` generates",
+    [HSM_KEY_AGENT_SVID] = "`mayfly-agent` generates",
 };
 
 /* DER of the parameters: an OID, or for Ed25519 also the curve's name (PKCS#11 v3.0 §2.3.10). */
@@ -19,18 +32,25 @@ const char *const hsm_key_label[HSM_KEYS] = {
 #define PARAMS_ED25519 "\x06\x03" OID_ED25519
 #define PARAMS_ED25519_NAME "\x13\x0c" "edwards25519"
 
+#define KIND_P256                                                                                  \
+    {                                                                                              \
+        .curve = "P-256", .type = CKK_EC, .sign = CKM_ECDSA, .generate = CKM_EC_KEY_PAIR_GEN,      \
+        .params = PARAMS_P256, .params_len = OID_LEN(PARAMS_P256), .input = 32, .sig = 64, .point = 65 \
+    }
+
 const struct hsm_kind hsm_kinds[HSM_KEYS] = {
     [HSM_KEY_ROOT] = {.curve = "P-384", .type = CKK_EC, .sign = CKM_ECDSA,
                       .generate = CKM_EC_KEY_PAIR_GEN, .params = PARAMS_P384,
                       .params_len = OID_LEN(PARAMS_P384), .input = 48, .sig = 96, .point = 97},
-    [HSM_KEY_ISSUING] = {.curve = "P-256", .type = CKK_EC, .sign = CKM_ECDSA,
-                         .generate = CKM_EC_KEY_PAIR_GEN, .params = PARAMS_P256,
-                         .params_len = OID_LEN(PARAMS_P256), .input = 32, .sig = 64, .point = 65},
+    [HSM_KEY_ISSUING] = KIND_P256,
     [HSM_KEY_LOG] = {.curve = "Ed25519", .type = CKK_EC_EDWARDS, .sign = CKM_EDDSA,
                      .generate = CKM_EC_EDWARDS_KEY_PAIR_GEN, .params = PARAMS_ED25519,
                      .params_len = OID_LEN(PARAMS_ED25519), .params_alt = PARAMS_ED25519_NAME,
                      .params_alt_len = OID_LEN(PARAMS_ED25519_NAME), .input = 0, .sig = 64,
                      .point = 32},
+    [HSM_KEY_JWT] = KIND_P256,
+    [HSM_KEY_AGENT_SESSION] = KIND_P256,
+    [HSM_KEY_AGENT_SVID] = KIND_P256,
 };
 
 const struct hsm_demand hsm_demands[HSM_DEMANDS] = {
@@ -263,8 +283,8 @@ static int key_load(struct hsm *h, struct hsm_session *s, enum hsm_key_role role
         return -1;
     if (n == 0)
         return err_set(e, ERR_NOT_FOUND, "hsm-key-missing",
-                       "key %s is not in token %.100s; `mayfly init` generates what is missing",
-                       hsm_key_label[role], h->name);
+                       "key %s is not in token %.100s; %s what is missing", hsm_key_label[role], h->name,
+                       maker[role]);
     if (n > 1)
         return err_set(e, ERR_HSM, "hsm-key-duplicate",
                        "more than one private key is labelled %s in token %.100s; remove the one that is "

@@ -39,7 +39,7 @@ static int report_key(struct hsm *h, struct hsm_session *s, enum hsm_key_role ro
     unsigned n = 0;
     if (hsm_find(h, s, CKO_PRIVATE_KEY, role, (struct bytes){NULL, 0}, &k.private, &n, e))
         return -1;
-    r->cb(r->arg, r->key, "in the token", n > 0 ? "true" : "absent", n > 0);
+    r->cb(r->arg, r->key, "in the token", n > 0 ? "true" : "absent", n > 0 || role == HSM_KEY_JWT);
     if (n == 0)
         return 0;
     r->cb(r->arg, r->key, "only one", n == 1 ? "true" : "false", n == 1);
@@ -66,7 +66,7 @@ int hsm_report(struct hsm *h, hsm_report_cb *cb, void *arg, struct err *e)
     if (!s)
         return -1;
     int rc = 0;
-    for (unsigned role = 0; role < HSM_KEYS && rc == 0; role++) {
+    for (unsigned role = 0; role < HSM_AUTHORITY_KEYS && rc == 0; role++) {
         struct report r = {.cb = cb, .arg = arg, .key = hsm_key_label[role]};
         rc = report_key(h, s, (enum hsm_key_role)role, &r, e);
     }

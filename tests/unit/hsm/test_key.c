@@ -29,14 +29,15 @@ static void scene_generate(struct box *b)
         CHECK(e.code == ERR_EXISTS);
     }
     CHECK_OK(hsm_load_keys(h, ALL_KEYS, &e), &e);
-    static const size_t point[HSM_KEYS] = {97, 65, 32}, spki[HSM_KEYS] = {120, 91, 44};
+    static const size_t point[HSM_KEYS] = {97, 65, 32, 65, 65, 65},
+                        spki[HSM_KEYS] = {120, 91, 44, 91, 91, 91};
     for (unsigned r = 0; r < HSM_KEYS; r++) {
         CHECK(hsm_public(h, (enum hsm_key_role)r).len == point[r]);
         CHECK(hsm_spki(h, (enum hsm_key_role)r).len == spki[r]);
     }
     CHECK(hsm_sign_count(h) == HSM_KEYS); /* the self-tests */
     CHECK_OK(hsm_report(h, row, NULL, &e), &e);
-    CHECK(rows == HSM_KEYS * (HSM_DEMANDS + 5) && bad_rows == 0);
+    CHECK(rows == HSM_AUTHORITY_KEYS * (HSM_DEMANDS + 5) && bad_rows == 0); /* and none of an agent's */
     hsm_close(h);
 }
 
@@ -47,6 +48,28 @@ static void scene_found_again(struct box *b)
     struct hsm *h = open_ok(2, 5000);
     CHECK_OK(hsm_load_keys(h, ALL_KEYS, &e), &e);
     hsm_close(h);
+}
+
+/* An authority older than the JWT key. */
+static void scene_no_jwt_key(struct box *b)
+{
+    (void)b;
+    struct err e = {0};
+    struct hsm *h = open_ok(1, 5000);
+    for (unsigned r = 0; r < HSM_KEY_JWT; r++)
+        CHECK_OK(hsm_generate(h, (enum hsm_key_role)r, &e), &e);
+    CHECK_OK(hsm_load_keys(h, (1u << HSM_KEY_JWT) - 1, &e), &e);
+    CHECK_OK(hsm_report(h, row, NULL, &e), &e);
+    CHECK(rows == HSM_KEY_JWT * (HSM_DEMANDS + 5) + 1 && bad_rows == 0);
+    CHECK(hsm_load_keys(h, 1u << HSM_KEY_JWT, &e) != 0);
+    CHECK_RULE(&e, "hsm-key-missing");
+    CHECK(strstr(e.msg, "mayflyd"));
+    hsm_close(h);
+}
+
+static void jwt_key_may_be_missing(void **state)
+{
+    run(*state, scene_no_jwt_key);
 }
 
 static void generates_and_demands(void **state)
@@ -261,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(generates_and_demands, token_setup, box_teardown),
+        cmocka_unit_test_setup_teardown(jwt_key_may_be_missing, token_setup, box_teardown),
         cmocka_unit_test_setup_teardown(extractable_is_refused, token_setup, box_teardown),
         cmocka_unit_test_setup_teardown(other_uses_are_refused, token_setup, box_teardown),
         cmocka_unit_test_setup_teardown(wrong_curve_is_refused, token_setup, box_teardown),

@@ -44,7 +44,7 @@ static void scene_verifies(struct box *b)
     (void)b;
     struct err e = {0};
     struct hsm *h = open_keys(1, 5000);
-    static const size_t sizes[HSM_KEYS][2] = {{48, 96}, {32, 64}, {177, 64}};
+    static const size_t sizes[HSM_KEYS][2] = {{48, 96}, {32, 64}, {177, 64}, {32, 64}, {32, 64}, {32, 64}};
     uint64_t before = hsm_sign_count(h);
     for (unsigned r = 0; r < HSM_KEYS; r++) {
         enum hsm_key_role role = (enum hsm_key_role)r;
@@ -81,7 +81,7 @@ static void *signer(void *arg)
     for (unsigned i = 0; i < EACH; i++) {
         enum hsm_key_role role = (enum hsm_key_role)(i % HSM_KEYS);
         uint8_t msg[48], sig[96];
-        size_t n = sizeof(sig), len = role == HSM_KEY_ISSUING ? 32 : 48;
+        size_t n = sizeof(sig), len = role == HSM_KEY_ROOT || role == HSM_KEY_LOG ? 48 : 32;
         memset(msg, (int)i, sizeof(msg));
         memcpy(msg, &arg, sizeof(arg));
         CHECK_OK(hsm_sign(h, role, msg, len, sig, &n, &e), &e);
