@@ -6,7 +6,7 @@
 #define NAME_URI 0x86 /* GeneralName, RFC 5280 §4.2.1.6 */
 #define NAME_DNS 0x82
 
-static const char *const kinds[AUDIT_KINDS] = {"other", "issued", "refused", "revoked", "changed", "authority", "null"};
+static const char *const kinds[AUDIT_KINDS] = {"other", "issued", "refused", "revoked", "changed", "authority", "null", "jwt"};
 
 const char *audit_kind_name(enum audit_kind k)
 {
@@ -90,7 +90,7 @@ static void decode_revocation(struct audit_entry *t)
 
 static int decode_record(struct audit_entry *t, struct bytes body)
 {
-    static const enum audit_kind kind_of[] = {AUDIT_REVOKED, AUDIT_REFUSED, AUDIT_CHANGED, AUDIT_AUTHORITY};
+    static const enum audit_kind kind_of[] = {AUDIT_REVOKED, AUDIT_REFUSED, AUDIT_CHANGED, AUDIT_AUTHORITY, AUDIT_JWT};
     const struct tlog_record_info *r = &t->record;
     struct err ignored;
     if (tlog_record_parse(&t->record, t->type, body, &ignored) < 0)
@@ -107,6 +107,10 @@ static int decode_record(struct audit_entry *t, struct bytes body)
         decode_revocation(t);
     if (t->kind == AUDIT_AUTHORITY && (r->code == TLOG_NEW_ROOT || r->code == TLOG_NEW_ISSUING))
         t->serial_hex = r->value;
+    if (t->kind == AUDIT_AUTHORITY && r->code == TLOG_NEW_JWT_KEY)
+        t->key = r->digest;
+    if (t->kind == AUDIT_JWT)
+        t->not_after = r->expires;
     return 0;
 }
 

@@ -16,6 +16,7 @@ enum audit_kind {
     AUDIT_CHANGED,
     AUDIT_AUTHORITY,
     AUDIT_NULL, /* entry 0 of every log */
+    AUDIT_JWT,  /* a JWT-SVID was given */
     AUDIT_KINDS
 };
 #define AUDIT_NAMES_MAX 64 /* subject alternative names shown */
@@ -25,12 +26,12 @@ struct audit_entry { /* bytes are views into the entry; what it lacks is empty *
     enum audit_kind kind;
     uint16_t type;
     struct bytes raw;
-    int64_t time, not_after; /* a certificate's time is its not_before; -1: none */
+    int64_t time, not_after; /* a certificate's not_before, a JWT's iat and exp; -1: none */
     struct bytes spiffe_id, agent, attestor, entry_id, rule;
     uint64_t revision;
     struct bytes key_hex;    /* of a revocation by key */
     struct bytes serial_hex; /* of a revocation by serial, of a change of the authority */
-    struct bytes key;        /* SHA-256 of the SubjectPublicKeyInfo */
+    struct bytes key;        /* SHA-256 of the SubjectPublicKeyInfo: certified, revoked, or to sign JWTs with */
     struct bytes names[AUDIT_NAMES_MAX];
     size_t names_count;
     /* As the log has it: valid by kind. */
@@ -42,9 +43,9 @@ struct audit_entry { /* bytes are views into the entry; what it lacks is empty *
 void audit_entry_decode(struct audit_entry *t, uint64_t index, struct bytes raw);
 static inline bool audit_kind_is_record(enum audit_kind k)
 {
-    return k > AUDIT_ISSUED && k <= AUDIT_AUTHORITY;
+    return (k > AUDIT_ISSUED && k <= AUDIT_AUTHORITY) || k == AUDIT_JWT;
 }
-/* "issued", "refused", "revoked", "changed", "authority", "null", "other". */
+/* "issued", "refused", "revoked", "changed", "authority", "null", "jwt", "other". */
 const char *audit_kind_name(enum audit_kind k);
 /* AUDIT_OTHER: no such outcome. */
 enum audit_kind audit_kind_of(const char *name);

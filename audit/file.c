@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define APPLICATION_ID 0x4d594155 /* "MYAU" */
-#define VERSION 2 /* 2: entry 0 is "null" */
+#define VERSION 3 /* 2: entry 0 is "null"; 3: JWT-SVIDs */
 #define PATH_CAP 4096
 #define CACHE_NEAR "512" /* KiB: a daemon that follows its log keeps its size; readers do with SQLite's 2 MB */
 #define CACHE_FAR "32768" /* while millions of entries are caught up with */

@@ -173,7 +173,7 @@ static int outcome_set(struct audit_filter *f, const char *v, struct err *e)
 {
     f->outcome = audit_kind_of(v);
     return f->outcome != AUDIT_OTHER ? 0
-                                     : refuse(e, "outcome", "is one of: issued, refused, revoked, changed, authority, null");
+                                     : refuse(e, "outcome", "is one of: issued, refused, revoked, changed, authority, null, jwt");
 }
 
 static int format_set(struct audit_filter *f, const char *v, struct err *e)

@@ -177,6 +177,27 @@ static void certificate_judge(const struct audit_rules *r, struct judge *j)
             shown(j->other, t->attestor));
 }
 
+static void jwt_judge(const struct audit_rules *r, struct judge *j)
+{
+    const struct audit_entry *t = j->t;
+    if (r->patterns_count > 0 && !allowed(r, t->spiffe_id))
+        SAY(j, "outside-pattern", "a JWT-SVID for %s, which no pattern allows; asked for by %s", shown(j->id, t->spiffe_id),
+            shown(j->other, t->agent));
+    if (r->attestors_count > 0 && !attestor_known(r, t->attestor))
+        SAY(j, "attestor", "a JWT-SVID for %s, given for evidence of kind %s", shown(j->id, t->spiffe_id),
+            shown(j->other, t->attestor));
+}
+
+static void authority_judge(const struct audit_rules *r, struct judge *j)
+{
+    const struct audit_entry *t = j->t;
+    if (t->record.code == TLOG_NEW_JWT_KEY && !key_known(r, t->key))
+        SAY(j, "jwt-key", "the authority signs JWT-SVIDs with a new key: kid %s", shown(j->id, t->record.value));
+    if (r->changes)
+        SAY(j, "authority-change", "the authority has a new %s: %s", tlog_record_code(t->type, t->record.code),
+            shown(j->id, t->record.value));
+}
+
 static void change_judge(const struct audit_rules *r, struct judge *j)
 {
     const struct audit_entry *t = j->t;
@@ -205,11 +226,8 @@ void audit_rules_judge(const struct audit_rules *r, const struct audit_entry *t,
             SAY(&j, "revocation", "revoked by %s %s, by %s", tlog_record_code(t->type, t->record.code),
                 shown(j.id, t->record.value), shown(j.other, t->record.actor));
         return;
-    case AUDIT_AUTHORITY:
-        if (r->changes)
-            SAY(&j, "authority-change", "the authority has a new %s: %s", tlog_record_code(t->type, t->record.code),
-                shown(j.id, t->record.value));
-        return;
+    case AUDIT_AUTHORITY: authority_judge(r, &j); return;
+    case AUDIT_JWT: jwt_judge(r, &j); return;
     default: return;
     }
 }

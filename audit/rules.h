@@ -2,10 +2,11 @@
  * (times, revisions, forms, lifetimes) are tlog/audit's.
  *
  *   unknown-key       a certificate for a key that is not in the list
- *   outside-pattern   a certificate, or a registration entry made or changed, for a SPIFFE ID that no
- *                     pattern allows, or a certificate with none
- *   attestor          a certificate given for another kind of evidence
+ *   outside-pattern   a certificate or JWT-SVID, or a registration entry made or changed, for a SPIFFE ID that
+ *                     no pattern allows, or a certificate with none
+ *   attestor          a certificate or JWT-SVID given for another kind of evidence
  *   ca-certificate    a certificate of the authority itself whose key is not in the list: always
+ *   jwt-key           a key that JWT-SVIDs are signed with from now on, and that is not in the list: always
  *   refusal, revocation, entry-change, authority-change   the record, where it is asked for
  *
  * A pattern is a SPIFFE ID, or one with slash and asterisk behind it: every ID below it, by path segments.
@@ -20,7 +21,7 @@
 #define AUDIT_KEYS_MAX 1000000
 #define AUDIT_KEYS_BYTES (96u << 20)
 
-struct audit_rules { /* zeroed: no rule but ca-certificate */
+struct audit_rules { /* zeroed: no rule but ca-certificate and jwt-key */
     bool refusals, revocations, changes;
     char *patterns[AUDIT_PATTERNS_MAX]; /* owned */
     size_t patterns_count;

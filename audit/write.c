@@ -81,6 +81,38 @@ static void issued(struct buf *b, const struct audit_entry *t, uint16_t log_numb
     hex(b, "session_sha256", t->ext.session);
 }
 
+static void audiences(struct buf *b, struct bytes all)
+{
+    struct cur c = cur_of(all.p, all.len);
+    struct bytes one;
+    name(b, "audiences");
+    buf_u8(b, '[');
+    for (bool some = false; tlog_audience_next(&c, &one); some = true) {
+        buf_str(b, some ? "," : "");
+        jw_strn(b, (const char *)one.p, one.len);
+    }
+    buf_u8(b, ']');
+}
+
+static void jwt(struct buf *b, const struct audit_entry *t, uint16_t log_number)
+{
+    const struct tlog_record_info *r = &t->record;
+    if (log_number > 0)
+        buf_fmt(b, ",\"jti\":\"%u-%llu\"", log_number, (unsigned long long)t->index);
+    word(b, "what", tlog_record_code(t->type, r->code));
+    text(b, "spiffe_id", r->spiffe_id);
+    audiences(b, r->audiences);
+    number(b, "not_before", t->time);
+    number(b, "not_after", t->not_after);
+    text(b, "kid", r->kid);
+    text(b, "attestor", r->attestor);
+    hex(b, "evidence_sha256", r->evidence);
+    text(b, "entry_id", r->entry_id);
+    number(b, "entry_revision", (int64_t)r->revision);
+    text(b, "requester", r->requester);
+    hex(b, "session_sha256", r->session);
+}
+
 static void recorded(struct buf *b, const struct audit_entry *t)
 {
     static const char *const code_is[AUDIT_KINDS] = {
@@ -118,6 +150,8 @@ static void json_entry(struct buf *b, const struct audit_found *f, uint16_t log_
     buf_fmt(b, "{\"index\":%llu,\"outcome\":\"%s\",\"type\":%u", (unsigned long long)t->index, audit_kind_name(t->kind), t->type);
     if (t->kind == AUDIT_ISSUED)
         issued(b, t, log_number);
+    else if (t->kind == AUDIT_JWT)
+        jwt(b, t, log_number);
     else if (audit_kind_is_record(t->kind))
         recorded(b, t);
     buf_str(b, ",\"entry\":\"");
@@ -199,6 +233,28 @@ static void cell_names(struct buf *b, const struct audit_entry *t)
         buf_u8(b, '"');
 }
 
+/* With spaces between; the JSON tells them apart. */
+static void cell_audiences(struct buf *b, struct bytes all)
+{
+    struct cur c = cur_of(all.p, all.len);
+    struct bytes one;
+    buf_u8(b, ',');
+    for (bool some = false; tlog_audience_next(&c, &one); some = true) {
+        buf_str(b, some ? " " : memchr("=+-@", one.p[0], 4) ? "\"'" : "\"");
+        cell_bytes(b, one, false);
+    }
+    buf_u8(b, '"'); /* there is one at least */
+}
+
+static void cell_detail(struct buf *b, const struct audit_entry *t, bool record)
+{
+    const struct tlog_record_info *r = &t->record;
+    if (t->kind == AUDIT_JWT)
+        cell_audiences(b, r->audiences);
+    else
+        cell(b, !record ? (struct bytes){NULL, 0} : t->kind == AUDIT_REFUSED ? r->why : r->value, false);
+}
+
 static void csv_entry(struct buf *b, const struct audit_found *f, uint16_t log_number)
 {
     const struct audit_entry *t = f->entry;
@@ -215,12 +271,13 @@ static void csv_entry(struct buf *b, const struct audit_found *f, uint16_t log_n
     cell(b, t->agent, certificate);
     cell(b, t->attestor, certificate);
     cell(b, t->entry_id, certificate);
-    cell_number(b, t->entry_id.len > 0 && (certificate || t->kind == AUDIT_CHANGED), t->revision);
+    bool revised = certificate || t->kind == AUDIT_CHANGED || t->kind == AUDIT_JWT;
+    cell_number(b, t->entry_id.len > 0 && revised, t->revision);
     cell_word(b, key);
     cell_word(b, serial);
     cell_word(b, record ? tlog_record_code(t->type, r->code) : NULL);
     cell(b, t->rule, false);
-    cell(b, !record ? (struct bytes){NULL, 0} : t->kind == AUDIT_REFUSED ? r->why : r->value, false);
+    cell_detail(b, t, record);
     cell(b, record ? r->actor : (struct bytes){NULL, 0}, false);
     cell_number(b, t->kind == AUDIT_REFUSED, r->count);
     buf_str(b, "\r\n");

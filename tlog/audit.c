@@ -32,7 +32,7 @@ struct note { /* of one entry, for entries_take */
     bool registered;
     uint64_t key[2]; /* of the registration entry */
     uint64_t revision;
-    int64_t time, not_after; /* time: not_before of a certificate */
+    int64_t time, not_after; /* time: not_before of a certificate, iat of a JWT */
     int64_t ahead;           /* of a record that the clock was set back: from when; else 0 */
 };
 
@@ -106,9 +106,22 @@ static uint8_t kind_of(const struct tlog_entry_parts *p)
         return TLOG_AUDIT_CHANGE;
     case TLOG_ENTRY_AUTHORITY:
         return TLOG_AUDIT_AUTHORITY;
+    case TLOG_ENTRY_JWT:
+        return TLOG_AUDIT_JWT;
     default:
         return TLOG_AUDIT_UNKNOWN;
     }
+}
+
+static void note_registration(struct note *n, struct bytes id, uint64_t revision)
+{
+    uint8_t hash[TLOG_HASH];
+    n->registered = id.len > 0;
+    if (!n->registered)
+        return;
+    tlog_sha256(hash, id.p, id.len);
+    memcpy(n->key, hash, sizeof n->key);
+    n->revision = revision;
 }
 
 static void note_take(struct note *n, const struct tlog_entry_parts *p)
@@ -119,17 +132,15 @@ static void note_take(struct note *n, const struct tlog_entry_parts *p)
     if (n->kind == TLOG_AUDIT_CERT) {
         n->time = p->cert.not_before;
         n->not_after = p->cert.not_after;
-        n->registered = p->x.entry_id.len > 0;
+        note_registration(n, p->x.entry_id, p->x.entry_revision);
     } else if (tlog_record_is(p->t.type)) {
         n->time = p->record.time;
         if (n->kind == TLOG_AUDIT_AUTHORITY && p->record.code == TLOG_CLOCK_BACK)
             n->ahead = time_read(p->record.value);
-    }
-    if (n->registered) {
-        uint8_t hash[TLOG_HASH];
-        tlog_sha256(hash, p->x.entry_id.p, p->x.entry_id.len);
-        memcpy(n->key, hash, sizeof n->key);
-        n->revision = p->x.entry_revision;
+        if (n->kind == TLOG_AUDIT_JWT) {
+            n->not_after = p->record.expires;
+            note_registration(n, p->record.entry_id, p->record.revision);
+        }
     }
 }
 
@@ -175,9 +186,11 @@ static void lifetime_found(struct audit *a, uint64_t index, const struct note *n
         err_set(&why, ERR_CORRUPT, "entry-lifetime", "the certificate ends before it begins");
     else
         err_set(&why, ERR_CORRUPT, "entry-lifetime",
-                "the certificate is valid for %lld s, but at most %u s and a backdate of %d s are "
-                "allowed: ask the authority who let it be made, and have it revoked",
-                (long long)(n->not_after - n->time), a->o->max_lifetime, TLOG_AUDIT_BACKDATE);
+                "the %s is valid for %lld s, but at most %u s and a backdate of %d s are "
+                "allowed: ask the authority who let it be made%s",
+                n->kind == TLOG_AUDIT_JWT ? "JWT-SVID" : "certificate", (long long)(n->not_after - n->time),
+                a->o->max_lifetime, TLOG_AUDIT_BACKDATE,
+                n->kind == TLOG_AUDIT_JWT ? "; only an end of its key's use ends it earlier" : ", and have it revoked");
     found(a, index, &why);
 }
 
@@ -193,10 +206,11 @@ static void revision_found(struct audit *a, uint64_t index, const struct note *n
 {
     struct err why;
     err_set(&why, ERR_CORRUPT, "entry-revision",
-            "the certificate was given under revision %llu of its registration entry, %lld s after "
+            "the %s was given under revision %llu of its registration entry, %lld s after "
             "revision %llu was in use: ask the authority why the older rule was used; was its "
             "store restored from a backup?",
-            (unsigned long long)n->revision, (long long)(n->time - s->since),
+            n->kind == TLOG_AUDIT_JWT ? "JWT-SVID" : "certificate", (unsigned long long)n->revision,
+            (long long)(n->time - s->since),
             (unsigned long long)s->revision);
     found(a, index, &why);
 }
@@ -273,6 +287,7 @@ static int entry_judge(struct audit *a, uint64_t index, const struct note *n, st
     case TLOG_AUDIT_UNKNOWN:
         return 0;
     case TLOG_AUDIT_CERT:
+    case TLOG_AUDIT_JWT:
         lifetime_judge(a, index, n);
         if (n->registered && revision_judge(a, index, n, e) < 0)
             return -1;
@@ -287,7 +302,7 @@ static int entry_judge(struct audit *a, uint64_t index, const struct note *n, st
 static void known_take(struct audit *a, const struct note *n)
 {
     bool timed = n->kind == TLOG_AUDIT_CERT || n->kind == TLOG_AUDIT_REVOCATION || n->kind == TLOG_AUDIT_REFUSAL ||
-                 n->kind == TLOG_AUDIT_CHANGE || n->kind == TLOG_AUDIT_AUTHORITY;
+                 n->kind == TLOG_AUDIT_CHANGE || n->kind == TLOG_AUDIT_AUTHORITY || n->kind == TLOG_AUDIT_JWT;
     if (!timed || a->o->latest > 0)
         return;
     if (a->latest == 0 || n->time > a->latest || n->time < a->latest - TLOG_AUDIT_SLACK)
@@ -376,6 +391,7 @@ const char *tlog_audit_kind_name(enum tlog_audit_kind k)
         [TLOG_AUDIT_REFUSAL] = "refusal",
         [TLOG_AUDIT_CHANGE] = "entry_change",
         [TLOG_AUDIT_AUTHORITY] = "authority_change",
+        [TLOG_AUDIT_JWT] = "jwt",
         [TLOG_AUDIT_UNKNOWN] = "unknown",
         [TLOG_AUDIT_BAD] = "malformed",
     };

@@ -71,6 +71,7 @@ enum tlog_audit_kind {
     TLOG_AUDIT_REFUSAL,
     TLOG_AUDIT_CHANGE,
     TLOG_AUDIT_AUTHORITY,
+    TLOG_AUDIT_JWT,
     TLOG_AUDIT_UNKNOWN, /* of a type that this version does not know: hashed like any other */
     TLOG_AUDIT_BAD,     /* its form is a finding */
     TLOG_AUDIT_KINDS

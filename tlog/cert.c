@@ -258,7 +258,8 @@ int tlog_cert_body(struct buf *body, struct tlog_cert_fields *f, struct bytes *s
     *stapled = (struct bytes){NULL, 0};
     if (cert_read(&t, f, cert, len, e) < 0 ||
         extensions_scan(t.extensions, OID_STAPLED_PROOF, OID_LEN(OID_STAPLED_PROOF), &proof,
-                        &others, &basic, e) < 0)
+                        &others, &basic, e) < 0 ||
+        ca_read(&f->ca, basic, e) < 0) /* an entry of it would not be read back */
         return -1;
     if (proof.critical)
         return cert_fail(e, "the stapled proof is marked critical");

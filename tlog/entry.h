@@ -21,7 +21,8 @@ enum {
     TLOG_ENTRY_REVOCATION = 0xff01,
     TLOG_ENTRY_REFUSAL = 0xff02,
     TLOG_ENTRY_CHANGE = 0xff03,
-    TLOG_ENTRY_AUTHORITY = 0xff04
+    TLOG_ENTRY_AUTHORITY = 0xff04,
+    TLOG_ENTRY_JWT = 0xff05
 };
 enum { /* extension types, private range */
     TLOG_EXT_ATTESTOR = 0xff01,  /* UTF-8 evidence kind, e.g. "join_token" */

@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-enum form { F_END, F_TIME, F_CODE, F_U8, F_U32, F_U64, F_TEXT8, F_TEXT16, F_SESSION, F_DIGEST, F_FLAGS };
+enum form { F_END, F_TIME, F_CODE, F_U8, F_U32, F_U64, F_TEXT8, F_TEXT16, F_HASH, F_DIGEST, F_FLAGS, F_EXPIRES, F_AUDIENCES };
 struct field {
     enum form form;
     size_t at;       /* in struct tlog_record_info */
@@ -15,14 +15,15 @@ struct layout {
     uint16_t type;
     const char *kind;
     const char *const *codes; /* by code, from 1; ended by NULL */
-    struct field fields[12];
+    struct field fields[14];
 };
 #define AT(f) offsetof(struct tlog_record_info, f)
 
 static const char *const by[] = {"serial", "spiffe_id", "prefix", "entry", "agent", "key", NULL};
 static const char *const stages[] = {"attestation", "registration", "policy", "signer", NULL};
 static const char *const changes[] = {"created", "updated", "deleted", NULL};
-static const char *const authorities[] = {"root", "issuing", "crl", "policy", "clock", NULL};
+static const char *const authorities[] = {"root", "issuing", "crl", "policy", "clock", "jwt_key", NULL};
+static const char *const jwts[] = {"svid", NULL};
 
 /* The specification, in the order of the bytes. */
 static const struct layout layouts[] = {
@@ -41,7 +42,7 @@ static const struct layout layouts[] = {
       {F_TEXT16, AT(spiffe_id), TLOG_NAME_MAX, false, "spiffe_id"},
       {F_TEXT8, AT(attestor), 32, false, "attestor"},
       {F_TEXT16, AT(requester), TLOG_NAME_MAX, false, "requester"},
-      {F_SESSION, AT(session), 0, false, "session"},
+      {F_HASH, AT(session), 0, false, "session"},
       {F_U32, AT(count), 0, true, "count"}}},
     {TLOG_ENTRY_CHANGE, "entry", changes,
      {{F_TIME, AT(time), 0, true, "time"},
@@ -59,6 +60,19 @@ static const struct layout layouts[] = {
       {F_CODE, AT(code), 0, true, "what"},
       {F_TEXT16, AT(value), TLOG_NAME_MAX, false, "value"},
       {F_DIGEST, AT(digest), 0, true, "digest"}}},
+    {TLOG_ENTRY_JWT, "jwt", jwts,
+     {{F_TIME, AT(time), 0, true, "time"},
+      {F_CODE, AT(code), 0, true, "what"},
+      {F_EXPIRES, AT(expires), 0, true, "expires"},
+      {F_TEXT16, AT(spiffe_id), TLOG_NAME_MAX, true, "spiffe_id"},
+      {F_AUDIENCES, AT(audiences), TLOG_AUDIENCES_BYTES, true, "audiences"},
+      {F_TEXT8, AT(kid), TLOG_KID_MAX, true, "kid"},
+      {F_TEXT8, AT(attestor), 32, false, "attestor"},
+      {F_HASH, AT(evidence), 0, false, "evidence"},
+      {F_TEXT8, AT(entry_id), 64, true, "entry_id"},
+      {F_U64, AT(revision), 0, true, "revision"},
+      {F_TEXT16, AT(requester), TLOG_NAME_MAX, false, "requester"},
+      {F_HASH, AT(session), 0, false, "session"}}},
 };
 
 static const struct layout *layout_of(uint16_t type)
@@ -156,6 +170,26 @@ static int text_check(const struct layout *l, const struct field *f, struct byte
     return printable(s) ? 0 : refuse(l, f, "is no printable UTF-8", e);
 }
 
+bool tlog_audience_next(struct cur *audiences, struct bytes *audience)
+{
+    return cur_left(audiences) > 0 && cur_vec8(audiences, audience) == 0;
+}
+
+static int audiences_check(const struct layout *l, const struct field *f, struct bytes all, struct err *e)
+{
+    struct cur c = cur_of(all.p, all.len);
+    struct bytes one;
+    size_t n = 0;
+    if (all.len > f->max)
+        return refuse(l, f, "are too long", e);
+    for (; tlog_audience_next(&c, &one); n++)
+        if (one.len == 0 || !printable(one))
+            return refuse(l, f, "have one that is empty or no printable UTF-8", e);
+    if (!cur_done(&c) || n == 0 || n > TLOG_AUDIENCES_MAX)
+        return refuse(l, f, "are none, too many, or cut short", e);
+    return 0;
+}
+
 static int field_check(const struct layout *l, const struct field *f, const struct tlog_record_info *r,
                        struct err *e)
 {
@@ -172,8 +206,14 @@ static int field_check(const struct layout *l, const struct field *f, const stru
     case F_TEXT8:
     case F_TEXT16:
         return text_check(l, f, *(const struct bytes *)at, e);
-    case F_SESSION:
-        return r->session.len == 0 || r->session.len == 32 ? 0 : refuse(l, f, "is not 32 bytes", e);
+    case F_HASH: {
+        const struct bytes *hash = at;
+        return hash->len == 0 || hash->len == 32 ? 0 : refuse(l, f, "is not 32 bytes", e);
+    }
+    case F_EXPIRES:
+        return r->expires > r->time ? 0 : refuse(l, f, "is not after its time", e);
+    case F_AUDIENCES:
+        return audiences_check(l, f, r->audiences, e);
     case F_DIGEST:
         return r->digest.len == 32 ? 0 : refuse(l, f, "is not 32 bytes", e);
     case F_FLAGS:
@@ -193,8 +233,9 @@ static void field_read(const struct field *f, struct tlog_record_info *r, struct
     uint64_t time;
     switch (f->form) {
     case F_TIME:
+    case F_EXPIRES:
         if (cur_u64(c, &time) == 0)
-            r->time = time <= INT64_MAX ? (int64_t)time : -1;
+            *(int64_t *)at = time <= INT64_MAX ? (int64_t)time : -1;
         break;
     case F_CODE:
     case F_U8:
@@ -207,10 +248,11 @@ static void field_read(const struct field *f, struct tlog_record_info *r, struct
         cur_u64(c, at);
         break;
     case F_TEXT8:
-    case F_SESSION:
+    case F_HASH:
         cur_vec8(c, at);
         break;
     case F_TEXT16:
+    case F_AUDIENCES:
         cur_vec16(c, at);
         break;
     case F_DIGEST:
@@ -231,7 +273,8 @@ static void field_write(const struct field *f, const struct tlog_record_info *r,
     const struct bytes *s = at;
     switch (f->form) {
     case F_TIME:
-        buf_u64(out, (uint64_t)r->time);
+    case F_EXPIRES:
+        buf_u64(out, (uint64_t)*(const int64_t *)at);
         break;
     case F_CODE:
     case F_U8:
@@ -244,10 +287,11 @@ static void field_write(const struct field *f, const struct tlog_record_info *r,
         buf_u64(out, *(const uint64_t *)at);
         break;
     case F_TEXT8:
-    case F_SESSION:
+    case F_HASH:
         buf_vec8(out, s->p, s->len);
         break;
     case F_TEXT16:
+    case F_AUDIENCES:
         buf_vec16(out, s->p, s->len);
         break;
     case F_DIGEST:

@@ -89,6 +89,14 @@ def change(what, entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=1, spiffe_id="spiff
             digest + v8(t(actor)) + flags)
 
 
+def jwt(what=1, expires=T + 300, spiffe_id="spiffe://example.org/web", audiences=("https://api.example.org",), kid="k" * 43,
+        attestor="x509pop", evidence=D, entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=7, requester="spiffe://example.org/agent/7",
+        session=D[::-1], raw=None):
+    return (u64(T) + bytes([what]) + u64(expires) + v16(t(spiffe_id)) +
+            v16(b"".join(v8(t(a)) for a in audiences) if raw is None else raw) + v8(t(kid)) + v8(t(attestor)) + v8(evidence) +
+            v8(t(entry_id)) + u64(revision) + v16(t(requester)) + v8(session))
+
+
 def authority(what, value, digest=D): return u64(T) + bytes([what]) + v16(t(value)) + digest
 
 
@@ -119,8 +127,19 @@ good("entry that became an auditor's", 0xff03, change(2, revision=2, flags=b"\1"
      entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=2, spiffe_id="spiffe://example.org/web",
      parent="spiffe://example.org/mayfly/server", ttl=300, digest=D.hex(), actor="uid:0", auditor=True)
 policy = "trust_domain=example.org max_lifetime=3600 rate=0 permitted_dns=example.org quorum=0"
-for n, (what, value) in enumerate([("root", "1"), ("issuing", "1"), ("crl", "16-3"), ("policy", policy), ("clock", str(T + 3600))], 1):
+for n, (what, value) in enumerate([("root", "1"), ("issuing", "1"), ("crl", "16-3"), ("policy", policy), ("clock", str(T + 3600)),
+                                  ("jwt_key", "k" * 43)], 1):
     good("authority: " + what, 0xff04, authority(n, value), kind="authority", time=T, code=what, value=value, digest=D.hex())
+
+said = dict(kind="jwt", time=T, code="svid", expires=T + 300, spiffe_id="spiffe://example.org/web", kid="k" * 43, attestor="x509pop",
+            evidence=D.hex(), entry_id="AAAAAAAAAAAAAAAAAAAAAA", revision=7, requester="spiffe://example.org/agent/7",
+            session=D[::-1].hex())
+good("JWT-SVID", 0xff05, jwt(), audiences=["https://api.example.org"], **said)
+good("JWT-SVID for two, in other letters", 0xff05, jwt(audiences=["a\"b\\c", letters]), audiences=["a\"b\\c", letters], **said)
+most = ["a" * 191] * 16
+good("JWT-SVID for as many as there may be", 0xff05, jwt(audiences=most), audiences=most, **said)
+good("JWT-SVID that says nothing of why", 0xff05, jwt(attestor="", evidence=b"", requester="", session=b""),
+     **{**said, "attestor": "", "evidence": "", "requester": "", "session": "", "audiences": ["https://api.example.org"]})
 
 one = revocation(1, "1000000000003")
 bad("revocation with a byte left over", 0xff01, one + b"\0")
@@ -147,8 +166,22 @@ bad("entry change with a short digest", 0xff03, change(1, digest=D[:31]))
 bad("entry change with flags of 0", 0xff03, change(1, flags=b"\0"))
 bad("entry change with a flag that nobody knows", 0xff03, change(1, flags=b"\2"))
 bad("entry change with two bytes of flags", 0xff03, change(1, flags=b"\1\1"))
-bad("authority change of an unknown kind", 0xff04, authority(6, ""))
+bad("authority change of an unknown kind", 0xff04, authority(7, ""))
 bad("authority change with a value of 2049 bytes", 0xff04, authority(4, "p" * 2049))
+bad("JWT-SVID for nobody", 0xff05, jwt(audiences=[]))
+bad("JWT-SVID for 17", 0xff05, jwt(audiences=["a"] * 17))
+bad("JWT-SVID with an empty audience", 0xff05, jwt(audiences=["a", ""]))
+bad("JWT-SVID with audiences of 3073 bytes", 0xff05, jwt(audiences=["a" * 191] * 15 + ["a" * 192]))
+bad("JWT-SVID with an audience cut short", 0xff05, jwt(raw=b"\2a"))
+bad("JWT-SVID with a line break in an audience", 0xff05, jwt(audiences=["a\nb"]))
+bad("JWT-SVID that ends when it begins", 0xff05, jwt(expires=T))
+bad("JWT-SVID that ends after 2^63", 0xff05, jwt(expires=2 ** 63))
+bad("JWT-SVID of an unknown kind", 0xff05, jwt(what=2))
+bad("JWT-SVID without its SPIFFE ID", 0xff05, jwt(spiffe_id=""))
+bad("JWT-SVID without its key", 0xff05, jwt(kid=""))
+bad("JWT-SVID with an evidence digest of 31 bytes", 0xff05, jwt(evidence=D[:31]))
+bad("JWT-SVID without its registration entry", 0xff05, jwt(entry_id=""))
+bad("JWT-SVID with a byte left over", 0xff05, jwt() + b"\0")
 
 out = pathlib.Path(__file__).with_suffix(".jsonl")
 out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

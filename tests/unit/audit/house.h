@@ -129,6 +129,11 @@ UNUSED static void varied(struct buf *out, unsigned i)
     else if (d % 97 == 0)
         record_entry(out, &(struct tlog_record_info){.type = TLOG_ENTRY_AUTHORITY, .time = now, .code = TLOG_NEW_CRL,
                                                      .value = TEXT("0/7"), .digest = {digest, 32}});
+    else if (d % 53 == 0)
+        record_entry(out, &(struct tlog_record_info){.type = TLOG_ENTRY_JWT, .time = now, .code = TLOG_JWT_SVID, .expires = now + 300,
+                                                     .spiffe_id = TEXT(id), .audiences = TEXT("\001a\002=b"), .kid = TEXT("k"),
+                                                     .attestor = TEXT(house_kinds[d % 3]), .entry_id = TEXT(entry),
+                                                     .revision = 1 + d % 5, .requester = TEXT(agent ? agent : "")});
     else if (d % 101 == 0)
         entry_make(out, i, 40); /* of a later version */
     else

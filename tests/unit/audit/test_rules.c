@@ -150,9 +150,41 @@ static void records(void **state)
     buf_free(&b);
 }
 
+/* A token is judged as a certificate is; and a new key for them is heard of whatever was asked for. */
+static void jwts(void **state)
+{
+    static const uint8_t digest[32] = {1};
+    const struct tlog_record_info token = {.type = TLOG_ENTRY_JWT, .time = START, .code = TLOG_JWT_SVID, .expires = START + 300,
+                                           .spiffe_id = TEXT("spiffe://example.org/web"), .audiences = TEXT("\001a"),
+                                           .kid = TEXT("k"), .attestor = TEXT("x509pop"), .entry_id = TEXT("e1")},
+                                  key = {.type = TLOG_ENTRY_AUTHORITY, .time = START, .code = TLOG_NEW_JWT_KEY,
+                                         .value = TEXT("k"), .digest = {digest, 32}};
+    char hex[66] = "01";
+    struct err e;
+    struct buf b;
+    buf_init(&b, 8192);
+    reset(NULL);
+    record_entry(&b, &token);
+    alerts(view(&b), NULL);
+    assert_ok(audit_rules_allow(&rules, "spiffe://example.org/db", &e), e);
+    alerts(view(&b), "outside-pattern");
+    reset(NULL);
+    assert_ok(audit_rules_allow(&rules, "spiffe://example.org/*", &e), e);
+    assert_ok(audit_rules_attestors(&rules, "join_token", &e), e);
+    alerts(view(&b), "attestor");
+    reset(NULL);
+    record_entry(&b, &key);
+    alerts(view(&b), "jwt-key");
+    memset(hex + 2, '0', 62);
+    assert_ok(audit_rules_keys(&rules, hex, 64, &e), e);
+    alerts(view(&b), NULL);
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(patterns, reset), cmocka_unit_test_teardown(keys, reset),
-                                       cmocka_unit_test_teardown(attestors, reset), cmocka_unit_test_teardown(records, reset)};
+                                       cmocka_unit_test_teardown(attestors, reset), cmocka_unit_test_teardown(records, reset),
+                                       cmocka_unit_test_teardown(jwts, reset)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

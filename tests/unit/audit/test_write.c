@@ -77,6 +77,34 @@ static void formulas_and_quotes(void **state)
     buf_free(&raw);
 }
 
+static void jwt(void **state)
+{
+    static const uint8_t hash[32] = {0xab};
+    struct buf raw;
+    buf_init(&raw, 4096);
+    record_entry(&raw, &(struct tlog_record_info){.type = TLOG_ENTRY_JWT, .time = START, .code = TLOG_JWT_SVID, .expires = START + 300,
+                                                  .spiffe_id = TEXT("spiffe://example.org/web"), .audiences = TEXT("\003=\"b\004Gr\xc3\xbc"),
+                                                  .kid = TEXT("key"), .attestor = TEXT("x509pop"), .evidence = {hash, 32},
+                                                  .entry_id = TEXT("e1"), .revision = 7, .requester = TEXT("spiffe://example.org/a")});
+    csv_is(&raw, "5,jwt,2026-01-01T00:00:00Z,2026-01-01T00:05:00Z,\"spiffe://example.org/web\",,\"spiffe://example.org/a\",\"x509pop\",\"e1\",7,"
+                 ",,\"svid\",,\"'=\"\"b Gr\xc3\xbc\",,\r\n");
+    entry(AUDIT_JSON, &raw);
+    json_t *doc = parsed();
+    assert_string_equal(json_maybe_str(doc, "outcome"), "jwt");
+    assert_string_equal(json_maybe_str(doc, "jti"), "1-5");
+    assert_string_equal(json_maybe_str(doc, "spiffe_id"), "spiffe://example.org/web");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(doc, "audiences"), 0)), "=\"b");
+    assert_int_equal(json_array_size(json_object_get(doc, "audiences")), 2);
+    assert_int_equal(json_integer_value(json_object_get(doc, "not_before")), START);
+    assert_int_equal(json_integer_value(json_object_get(doc, "not_after")), START + 300);
+    assert_string_equal(json_maybe_str(doc, "kid"), "key");
+    assert_int_equal(json_integer_value(json_object_get(doc, "entry_revision")), 7);
+    assert_int_equal(strncmp(json_maybe_str(doc, "evidence_sha256"), "ab00", 4), 0);
+    json_decref(doc);
+    buf_free(&out);
+    buf_free(&raw);
+}
+
 /* A certificate whose names are no text: neither the document nor the terminal breaks. */
 static void names_that_are_no_text(void **state)
 {
@@ -166,7 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(certificate), cmocka_unit_test(formulas_and_quotes), cmocka_unit_test(names_that_are_no_text),
-        cmocka_unit_test(every_kind), cmocka_unit_test(envelopes), cmocka_unit_test(statistics),
+        cmocka_unit_test(jwt), cmocka_unit_test(every_kind), cmocka_unit_test(envelopes), cmocka_unit_test(statistics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

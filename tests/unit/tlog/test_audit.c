@@ -212,6 +212,13 @@ static void audit_finds(struct test_log *t, const char *want)
     }
 }
 
+static void jwt(struct tlog *log, struct bytes registration, uint64_t revision, int64_t time, int64_t lifetime)
+{
+    record(log, &(struct tlog_record_info){.type = TLOG_ENTRY_JWT, .time = time, .code = TLOG_JWT_SVID, .expires = time + lifetime,
+                                           .spiffe_id = S("spiffe://x/y"), .audiences = S("\1a"), .kid = S("k"),
+                                           .entry_id = registration, .revision = revision});
+}
+
 /* --- what a report says ------------------------------------------------------------------------------ */
 
 static void sound(void **state)
@@ -233,6 +240,7 @@ static void sound(void **state)
                                            .digest = {hash, 32}, .actor = S("uid:0")});
     record(log, &(struct tlog_record_info){.type = TLOG_ENTRY_AUTHORITY, .time = T0 + 558, .code = TLOG_NEW_CRL,
                                            .value = S("1/2"), .digest = {hash, 32}});
+    jwt(log, S("j"), 1, T0 + 558, 300);
     typed(log, 0xff80, none, S("of a later version"));
     certificate(log, &(struct cert){.not_before = T0 + 549, .lifetime = 10}); /* no registration entry */
     close_log(log);
@@ -240,8 +248,8 @@ static void sound(void **state)
         assert_ok(audit_from(&t, threads, none, &s, &r, &e), e);
         assert_int_equal(s.n, 0);
         assert_int_equal(r.findings, 0);
-        assert_int_equal(r.checkpoint.size, 558);
-        assert_int_equal(r.checked, 558);
+        assert_int_equal(r.checkpoint.size, 559);
+        assert_int_equal(r.checked, 559);
         assert_int_equal(r.from.size, 0);
         assert_int_equal(r.count[TLOG_AUDIT_NULL], 1);
         assert_int_equal(r.count[TLOG_AUDIT_CERT], 551);
@@ -250,12 +258,12 @@ static void sound(void **state)
         for (unsigned k = TLOG_AUDIT_REVOCATION; k <= TLOG_AUDIT_UNKNOWN; k++)
             assert_int_equal(r.count[k], 1);
         assert_int_equal(r.count[TLOG_AUDIT_BAD], 0);
-        assert_int_equal(r.registrations, 7);
+        assert_int_equal(r.registrations, 8);
         assert_int_equal(r.first_time, T0);
         assert_int_equal(r.last_time, T0 + 558);
         assert_int_equal(s.calls, 3);
-        assert_int_equal(s.done, 558);
-        assert_int_equal(s.total, 558);
+        assert_int_equal(s.done, 559);
+        assert_int_equal(s.total, 559);
     }
     test_end(&t);
 }
@@ -375,8 +383,10 @@ static void lifetimes(void **state)
     certificates(log, 300, T0);
     certificate(log, &(struct cert){"a", 4, T0 + 300, 3600, false, NULL, 0}); /* 306 */
     certificate(log, &(struct cert){NULL, 0, T0 + 300, 86400 * 365, true, NULL, 0});
+    jwt(log, S("a"), 4, T0 + 300, 300);
+    jwt(log, S("a"), 4, T0 + 300, 3600); /* 309 */
     close_log(log);
-    audit_finds(&t, "2 entry-lifetime, 4 entry-lifetime, 5 entry-lifetime, 306 entry-lifetime");
+    audit_finds(&t, "2 entry-lifetime, 4 entry-lifetime, 5 entry-lifetime, 306 entry-lifetime, 309 entry-lifetime");
     test_end(&t);
 }
 
@@ -409,8 +419,10 @@ static void revisions(void **state)
     certificate(log, &(struct cert){"b", 0, T0 + 400, 60, false, NULL, 0}); /* 308 */
     certificate(log, &(struct cert){"c", UINT64_MAX, T0 + 400, 60, false, NULL, 0});
     certificate(log, &(struct cert){"c", 299, T0 + 500, 60, false, NULL, 0}); /* 310 */
+    jwt(log, S("b"), 2, T0 + 500, 60);
+    jwt(log, S("b"), 1, T0 + 600, 60); /* 312 */
     close_log(log);
-    audit_finds(&t, "5 entry-revision, 7 entry-revision, 308 entry-revision, 310 entry-revision");
+    audit_finds(&t, "5 entry-revision, 7 entry-revision, 308 entry-revision, 310 entry-revision, 312 entry-revision");
     test_end(&t);
 }
 

@@ -43,6 +43,20 @@ static void same_number(const json_t *fields, const char *name, uint64_t have)
         assert_int_equal(have, json_integer_value(want));
 }
 
+static void same_audiences(const json_t *f, struct bytes have)
+{
+    const json_t *want = json_object_get(f, "audiences"), *v;
+    struct cur c = cur_of(have.p, have.len);
+    struct bytes one;
+    size_t i;
+    json_array_foreach(want, i, v)
+    {
+        assert_true(tlog_audience_next(&c, &one));
+        assert_true(bytes_eq_str(one, json_string_value(v)));
+    }
+    assert_false(tlog_audience_next(&c, &one));
+}
+
 static void same_fields(const json_t *f, const struct tlog_record_info *r)
 {
     assert_string_equal(tlog_record_kind(r->type), json_string_value(json_object_get(f, "kind")));
@@ -64,6 +78,10 @@ static void same_fields(const json_t *f, const struct tlog_record_info *r)
     same_text(f, "parent", r->parent);
     same_hex(f, "session", r->session);
     same_hex(f, "digest", r->digest);
+    same_number(f, "expires", (uint64_t)r->expires);
+    same_audiences(f, r->audiences);
+    same_text(f, "kid", r->kid);
+    same_hex(f, "evidence", r->evidence);
     assert_int_equal(r->flags & TLOG_FLAG_AUDITOR, json_is_true(json_object_get(f, "auditor")));
 }
 
@@ -148,7 +166,7 @@ static void one_line(const json_t *line, unsigned *good, unsigned *bad)
 
 static void vectors(void **state)
 {
-    char text[8192];
+    static char text[16384];
     unsigned good = 0, bad = 0;
     FILE *f = fopen("tests/vectors/entries.jsonl", "r");
     assert_non_null(f);
