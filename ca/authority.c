@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ALL_KEYS (1u << HSM_KEY_ROOT | 1u << HSM_KEY_ISSUING | 1u << HSM_KEY_LOG)
+#define ALL_KEYS ((1u << HSM_AUTHORITY_KEYS) - 1)
 /* A log with more entries than a few ceremonies leave has served. */
 #define CEREMONY_ENTRIES_MAX 20
 
@@ -71,22 +71,22 @@ static int refuse_existing(const struct ceremony *c, struct err *e)
 static int generate_missing(struct ceremony *c, struct err *e)
 {
     char missing[128] = "";
-    bool have[HSM_KEYS];
-    for (int i = 0; i < HSM_KEYS; i++) {
+    bool have[HSM_AUTHORITY_KEYS];
+    for (int i = 0; i < HSM_AUTHORITY_KEYS; i++) {
         have[i] = hsm_has_key(c->hsm, (enum hsm_key_role)i);
         if (!have[i])
             snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s",
                      *missing ? ", " : "", hsm_key_label[i]);
     }
     if (!*missing) {
-        step(c, "keys: all three are in the token already");
+        step(c, "keys: all are in the token already");
         return 0;
     }
     if (c->o->confirm && !c->o->confirm(c->o->arg, hsm_token_name(c->hsm), missing))
         return err_set(e, ERR_USAGE, "authority-declined",
                        "nothing was generated: token %s lacks %s, and the answer was no",
                        hsm_token_name(c->hsm), missing);
-    for (int i = 0; i < HSM_KEYS; i++) {
+    for (int i = 0; i < HSM_AUTHORITY_KEYS; i++) {
         char what[128];
         if (have[i])
             continue;
@@ -247,8 +247,9 @@ static int write_files(struct ceremony *c, struct err *e)
     if (file_mkdirs(c->config->ca.dir, 0755, e) < 0)
         return -1;
     buf_init(&b, 65536);
-    int r = bundle_write(&b, root, (struct bytes){c->vkey_text.p, c->vkey_text.len},
-                         (uint64_t)c->root.not_before, e);
+    int r = bundle_write(&b, &(struct bundle){.root = root, .root_from = c->root.not_before,
+                                              .vkey = {c->vkey_text.p, c->vkey_text.len},
+                                              .jwt_key = hsm_spki(c->hsm, HSM_KEY_JWT)}, e);
     if (r == 0)
         r = write_file(c, files[0], &b, e);
     buf_reset(&b);

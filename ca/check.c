@@ -26,9 +26,9 @@ static void say_refused(struct corridor *c, const struct job *j, const struct er
         return;
     }
     c->said.lines++;
-    size_t n = j->request.spiffe_id.len;
-    memcpy(id, n ? (const char *)j->request.spiffe_id.p : "", n);
-    id[n] = 0; /* n <= SPIFFE_ID_MAX: ca_issue_parse; odd bytes are escaped by the log */
+    const struct bytes asked = j->is_jwt ? j->jwt.spiffe_id : j->request.spiffe_id;
+    memcpy(id, asked.len ? (const char *)asked.p : "", asked.len);
+    id[asked.len] = 0; /* <= SPIFFE_ID_MAX: ca_issue_parse, ca_jwt_parse; odd bytes are escaped by the log */
     log_info("request refused", "rule", why->rule, "why", why->msg, "spiffe_id", id, NULL);
 }
 
@@ -78,7 +78,7 @@ static int take_token(struct corridor *c, struct err *e)
         c->rate.tokens = rate;
     if (c->rate.tokens < 1)
         return err_set(e, ERR_RATE, "rate",
-                       "over %u certificates a second (ca.rate); try again in a moment",
+                       "over %u certificates and JWT-SVIDs a second (ca.rate); try again in a moment",
                        c->o->config->ca.rate);
     c->rate.tokens -= 1;
     return 0;
@@ -105,13 +105,21 @@ static int pass_crl(struct corridor *c, const struct job *j, struct err *e)
     return take_due(&c->crl_due, CRL_EVERY_US, "CRLs", e);
 }
 
+static int pass_jwt(const struct corridor *c, const struct job *j, struct err *e)
+{
+    if (!*c->jwt.kid)
+        return err_set(e, ERR_DENIED, "jwt-off", "JWT-SVIDs are off: %s", c->o->jwt_off);
+    return profile_check_jwt(c->o->config, &j->jwt, e);
+}
+
 int check_profile(struct corridor *c, struct job *j, struct err *e)
 {
     if (j->record.type)
         return take_due(&c->record_due, RECORD_EVERY_US, "records", e);
     if (j->crl)
         return pass_crl(c, j, e);
-    if (profile_check(&j->leaf, c->o->config, &j->request, e) < 0 || quorum_admit(c->o->quorum, e) < 0)
+    int r = j->is_jwt ? pass_jwt(c, j, e) : profile_check(&j->leaf, c->o->config, &j->request, e);
+    if (r < 0 || quorum_admit(c->o->quorum, e) < 0)
         return -1;
     return take_token(c, e);
 }
@@ -122,7 +130,7 @@ int check_clock(struct corridor *c, struct job *j, struct err *e)
 {
     if (clock_guard_now(&c->clock, &j->now, e) < 0)
         return -1;
-    if (j->record.type || j->crl)
+    if (j->record.type || j->crl || j->is_jwt)
         return 0;
     return profile_validity(&j->leaf, j->now, c->o->issuing->not_after, e);
 }
@@ -135,6 +143,8 @@ int check_entry(struct corridor *c, struct job *j, struct err *e)
         return record_entry(j, e);
     if (j->crl)
         return crl_entry(j->crl, &j->log_entry, &c->template, &c->digest, j->now, c->o->issuing->not_after, e);
+    if (j->is_jwt)
+        return jwt_entry(&j->log_entry, &c->jwt, &j->jwt, j->now, e);
     const struct ca_issue *m = &j->request;
     const struct tlog_ext_info info = {.attestor = m->attestor,
                                        .evidence = m->evidence,

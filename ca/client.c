@@ -33,9 +33,10 @@ _Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands 
 
 struct slot {
     uint64_t id; /* 0: free */
-    ca_issue_cb *issue; /* one of the three: what was asked for */
+    ca_issue_cb *issue; /* one of the four: what was asked for */
     ca_record_cb *record;
     ca_crl_cb *crl;
+    ca_jwt_cb *jwt;
     void *arg;
     int64_t deadline;
     struct buf frame; /* kept until answered, to be sent again; its memory outlives the request */
@@ -130,10 +131,11 @@ static void send_waiting(struct ca_client *c)
     }
 }
 
-struct question { /* one of the three */
+struct question { /* one of the four */
     const struct ca_issue *issue;
     const struct ca_record *record;
     const struct ca_crl *crl;
+    const struct ca_jwt *jwt;
 };
 
 static void question_write(struct buf *frame, uint64_t id, const struct question *q)
@@ -142,6 +144,8 @@ static void question_write(struct buf *frame, uint64_t id, const struct question
         ca_issue_write(frame, id, q->issue);
     else if (q->record)
         ca_record_write(frame, id, q->record);
+    else if (q->jwt)
+        ca_jwt_write(frame, id, q->jwt);
     else
         ca_crl_write(frame, id, q->crl);
 }
@@ -174,6 +178,7 @@ static int ask(struct ca_client *c, const struct question *q, const struct slot 
     s->issue = call->issue;
     s->record = call->record;
     s->crl = call->crl;
+    s->jwt = call->jwt;
     s->arg = call->arg;
     s->deadline = clock_mono_ms() + c->deadline_ms;
     list_append(c, i);
@@ -200,12 +205,19 @@ int ca_client_crl(struct ca_client *c, const struct ca_crl *m, ca_crl_cb *cb, vo
     return ask(c, &(struct question){.crl = m}, &(struct slot){.crl = cb, .arg = arg}, e);
 }
 
+int ca_client_jwt(struct ca_client *c, const struct ca_jwt *m, ca_jwt_cb *cb, void *arg, struct err *e)
+{
+    return ask(c, &(struct question){.jwt = m}, &(struct slot){.jwt = cb, .arg = arg}, e);
+}
+
 static void fail(const struct slot *call, const struct err *why)
 {
     if (call->issue)
         call->issue(call->arg, NULL, why);
     else if (call->crl)
         call->crl(call->arg, NULL, why);
+    else if (call->jwt)
+        call->jwt(call->arg, NULL, why);
     else
         call->record(call->arg, 0, why);
 }
@@ -316,6 +328,23 @@ static int answer_crl(struct ca_client *c, const struct ipc_frame *f, struct err
     return -1;
 }
 
+static int answer_jwt(struct ca_client *c, const struct ipc_frame *f, struct err *e)
+{
+    struct ca_jwt_signed jwt;
+    struct slot call;
+    if (ca_jwt_signed_parse(&jwt, f->body, e) < 0)
+        return -1;
+    if (!call_take(c, f, &call))
+        return 0;
+    if (call.jwt) {
+        call.jwt(call.arg, &jwt, NULL);
+        return 0;
+    }
+    mismatched(e);
+    fail(&call, e);
+    return -1;
+}
+
 static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct err *e)
 {
     struct ca_info m;
@@ -345,6 +374,11 @@ static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct er
     s->witnesses = m.witnesses;
     s->cosigned = m.cosigned;
     s->unwitnessed = m.unwitnessed;
+    memcpy(s->jwt_key, m.jwt_key.len ? m.jwt_key.p : s->jwt_key, m.jwt_key.len);
+    s->jwt_key_len = m.jwt_key.len;
+    s->jwt_since = m.jwt_since;
+    s->jwt_signatures = m.jwt_signatures;
+    s->jwt_abandoned = m.jwt_abandoned;
     pthread_mutex_unlock(&c->lock);
     return 0;
 }
@@ -358,6 +392,7 @@ static int answer(struct ca_client *c, struct bytes frame, struct err *e)
     case CA_ISSUED: return answer_issued(c, &f, e);
     case CA_RECORDED: return answer_recorded(c, &f, e);
     case CA_CRL_SIGNED: return answer_crl(c, &f, e);
+    case CA_JWT_SIGNED: return answer_jwt(c, &f, e);
     case CA_REFUSED: return answer_refused(c, &f, e);
     case CA_INFO_REPLY: return answer_info(c, &f, e);
     default: return err_set(e, ERR_MALFORMED, "ca-msg", "the signer sent a message of type %u", f.type);

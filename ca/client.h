@@ -31,6 +31,10 @@ int ca_client_record(struct ca_client *c, const struct ca_record *m, ca_record_c
 typedef void ca_crl_cb(void *arg, const struct ca_crl_signed *r, const struct err *e);
 int ca_client_crl(struct ca_client *c, const struct ca_crl *m, ca_crl_cb *cb, void *arg, struct err *e);
 
+/* Has a JWT-SVID signed; as ca_client_issue. */
+typedef void ca_jwt_cb(void *arg, const struct ca_jwt_signed *r, const struct err *e);
+int ca_client_jwt(struct ca_client *c, const struct ca_jwt *m, ca_jwt_cb *cb, void *arg, struct err *e);
+
 /* What the signer last said of itself; refreshed on connect and every second. */
 struct ca_snapshot {
     bool ready;           /* connected and answering now */
@@ -42,6 +46,10 @@ struct ca_snapshot {
     int64_t started;
     unsigned quorum, witnesses, cosigned;
     bool unwitnessed;     /* nothing is issued until the quorum of witnesses is there */
+    uint8_t jwt_key[CA_JWT_KEY_MAX]; /* SubjectPublicKeyInfo; jwt_key_len 0: no JWT-SVIDs */
+    size_t jwt_key_len;
+    int64_t jwt_since;
+    uint64_t jwt_signatures, jwt_abandoned;
 };
 void ca_client_snapshot(struct ca_client *c, struct ca_snapshot *s);
 

@@ -7,6 +7,7 @@
 #include "ca/crew.h"
 #include "ca/issue.h"
 #include "ca/job.h"
+#include "ca/jwt.h"
 #include "ca/lint.h"
 #include "ca/notices.h"
 #include <stdatomic.h>
@@ -18,11 +19,12 @@ struct station { /* what one signing thread keeps */
         struct caller *caller; /* held */
     } out[CREW_SHARE_MAX];
     unsigned n;
-    uint8_t cert[CA_CERT_MAX];
+    uint8_t cert[CA_CERT_MAX], claims[CA_JWT_BYTES];
 };
 
 struct corridor {
     const struct issue_options *o;
+    struct jwt_policy jwt;
     struct tbs_template template;
     struct lint_policy lint;
     struct door *door;
@@ -30,9 +32,10 @@ struct corridor {
     struct station *stations;
     int wake_fd;
     int64_t started;
+    uint64_t jwt_signed_before;
     uint64_t first_index, signed_before; /* the log's size, and the issuing key's signatures (self-tests), at the start */
     atomic_ullong issued, refused;
-    uint64_t abandoned; /* logged, and never to be signed: no quorum */
+    uint64_t abandoned, jwt_abandoned; /* logged, and never to be signed: no quorum */
 
     /* the rest is the corridor thread's own */
     struct clock_guard clock;

@@ -81,12 +81,46 @@ static int finish_crl(struct corridor *c, struct station *s, struct job *j, stru
     return 0;
 }
 
+/* The compact form: what was signed, a dot, r and s. */
+static int finish_jwt(struct corridor *c, struct station *s, struct job *j, struct buf *frame, struct err *e)
+{
+    uint8_t hash[DIGEST_SHA256], rs[64];
+    size_t len = sizeof rs, n = j->tbs.len;
+    const struct jwt_expect expect = {.request = &j->jwt, .index = j->index, .now = j->now,
+                                      .log_entry = {j->log_entry.p, j->log_entry.len}};
+    if (jwt_lint(&c->jwt, &expect, j->tbs, s->claims, sizeof s->claims, e) < 0) { /* 8 */
+        ca_refused_write(frame, j->id, e);
+        caller_answer(j->caller, frame);
+        return -1;
+    }
+    if (digest_sha256(&s->digest, j->tbs.p, n, hash) < 0)
+        return err_set(e, ERR_INTERNAL, "digest", "SHA-256 failed; is memory exhausted?");
+    if (hsm_sign(c->o->hsm, HSM_KEY_JWT, hash, sizeof hash, rs, &len, e) < 0 || STEP("jwt-signed") < 0) /* 9 */
+        return -1;
+    if (len != sizeof rs || n + 1 + B64URL_LEN(sizeof rs) + 1 > sizeof s->cert)
+        return err_set(e, ERR_HSM, "hsm-signature", "the token's signature has %zu bytes", len);
+    memcpy(s->cert, j->tbs.p, n);
+    s->cert[n++] = '.';
+    n += b64url_encode((char *)s->cert + n, rs, len);
+    const struct ca_jwt_signed m = {.index = j->index, .issued = j->now, .expires = j->now + j->jwt.lifetime,
+                                    .jwt = {s->cert, n}};
+    ca_jwt_signed_write(frame, j->id, &m);
+    return 0;
+}
+
+static int finish_any(struct corridor *c, struct station *s, struct job *j, struct buf *frame, struct err *e)
+{
+    if (j->is_jwt)
+        return finish_jwt(c, s, j, frame, e);
+    return j->crl ? finish_crl(c, s, j, frame, e) : finish(c, s, j, frame, e);
+}
+
 int finish_work(void *arg, unsigned worker, struct job *j, struct err *e)
 {
     struct corridor *c = arg;
     struct station *s = &c->stations[worker];
     struct buf *frame = &s->out[s->n].frame;
-    if ((j->crl ? finish_crl(c, s, j, frame, e) : finish(c, s, j, frame, e)) < 0) {
+    if (finish_any(c, s, j, frame, e) < 0) {
         caller_let_go(j->caller);
         return -1;
     }

@@ -12,7 +12,8 @@
  *   9 sign      in the token; assemble; answer
  *
  * A record (record.c) is a request for an entry without a certificate: it is answered after step 6.
- * A CRL (crl.c) takes all nine steps, with a TBSCertList of its own instead of a TBSCertificate.
+ * A CRL (crl.c) takes all nine steps, with a TBSCertList of its own instead of a TBSCertificate; and so does a
+ * JWT-SVID (jwt.c), with its header and claims, and with a key of its own.
  *
  * A request is refused in steps 2 to 5, by rule, and nothing is left of it. From step 6 on nothing
  * is refused but for want of a quorum: what else fails there is final, the process ends, and start-up
@@ -63,7 +64,11 @@ static void answer_info(struct corridor *c, struct caller *caller, uint64_t id)
                         .quorum = (uint8_t)q.needed,
                         .witnesses = (uint8_t)q.witnesses,
                         .cosigned = (uint8_t)q.cosigned,
-                        .unwitnessed = q.open};
+                        .unwitnessed = q.open,
+                        .jwt_key = c->jwt.spki,
+                        .jwt_since = c->notices.jwt_since,
+                        .jwt_signatures = hsm_sign_count_of(o->hsm, HSM_KEY_JWT) - c->jwt_signed_before,
+                        .jwt_abandoned = c->jwt_abandoned};
     ca_info_write(&c->answer, id, &m);
     caller_answer(caller, &c->answer);
 }
@@ -73,6 +78,7 @@ static int accept(struct job *j, uint8_t type, struct bytes body, struct err *e)
     switch (type) {
     case CA_RECORD: return record_accept(j, body, e);
     case CA_CRL: return (j->crl = crl_draft_new(body, e)) ? 0 : -1;
+    case CA_JWT: return ca_jwt_parse(&j->jwt, body, e);
     default: return ca_issue_parse(&j->request, body, e);
     }
 }
@@ -84,7 +90,7 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
         answer_info(c, caller, f->id);
         return 0;
     }
-    if (f->type != CA_ISSUE && f->type != CA_RECORD && f->type != CA_CRL)
+    if (f->type != CA_ISSUE && f->type != CA_RECORD && f->type != CA_CRL && f->type != CA_JWT)
         return err_set(e, ERR_MALFORMED, "ca-msg", "a message of type %u, which is no question",
                        f->type);
     struct job *j = crew_take(c->crew);
@@ -96,12 +102,14 @@ static int receive(void *arg, struct caller *caller, const struct ipc_frame *f, 
     j->id = f->id;
     j->request = (struct ca_issue){0};
     j->record = (struct tlog_record_info){0};
+    j->is_jwt = f->type == CA_JWT;
     struct err why = {0};
     const struct bytes body = {j->frame, f->body.len};
     if (accept(j, f->type, body, &why) == 0) {
         c->batch[c->n++] = j;
     } else {
         j->request = (struct ca_issue){0};
+        j->is_jwt = false; /* nothing of it is to be relied on */
         check_refuse(c, j, &why);
     }
     return 0;
@@ -130,7 +138,7 @@ static int pass_quorum(struct corridor *c, struct job *j, struct err *e)
     if (c->unwitnessed.code == ERR_NONE || j->crl)
         return 0;
     *e = c->unwitnessed;
-    c->abandoned++;
+    *(j->is_jwt ? &c->jwt_abandoned : &c->abandoned) += 1;
     return -1;
 }
 
@@ -142,8 +150,8 @@ static bool has_certificates(const struct corridor *c)
     return i < c->n;
 }
 
-/* The certificates of a batch that finds no quorum are in the log, and never signed. Its CRLs are: witnesses
- * that are away let nobody's certificate live longer. */
+/* The certificates and JWT-SVIDs of a batch that finds no quorum are in the log, and never signed. Its CRLs
+ * are: witnesses that are away let nobody's certificate live longer. */
 static void await_quorum(struct corridor *c)
 {
     err_clear(&c->unwitnessed);
@@ -155,6 +163,11 @@ static int build(struct corridor *c, struct job *j, struct err *e)
 {
     if (j->crl)
         return crl_build(j->crl, j->index, e);
+    if (j->is_jwt) {
+        j->tbs = jwt_build(j->tbs_array, sizeof j->tbs_array, &c->proof, &c->jwt, &j->jwt, j->now, j->index);
+        return j->tbs.len ? 0 : err_set(e, ERR_INTERNAL, "jwt-size", "JWT-SVID %llu does not fit its array",
+                                        (unsigned long long)j->index);
+    }
     buf_reset(&c->proof);
     tlog_batch_proof(c->o->log, (size_t)(j->index - c->batch_first), (struct bytes){j->log_ext.p, j->log_ext.len},
                      &c->proof);
@@ -289,6 +302,8 @@ static int open_corridor(struct corridor *c, struct err *e)
     tlog_status(o->log, &log);
     c->first_index = log.size;
     c->signed_before = hsm_sign_count_of(o->hsm, HSM_KEY_ISSUING);
+    c->jwt_signed_before = hsm_sign_count_of(o->hsm, HSM_KEY_JWT);
+    c->jwt = (struct jwt_policy){.config = o->config, .kid = o->jwt_kid, .spki = hsm_spki(o->hsm, HSM_KEY_JWT)};
     clock_floor(c);
     c->rate.at = clock_mono_us();
     c->rate.tokens = o->config->ca.rate;
@@ -313,7 +328,9 @@ static int open_corridor(struct corridor *c, struct err *e)
                                       .wake_fd = c->wake_fd};
     if (!c->door || !(c->crew = crew_new(&crew, e)))
         return -1;
-    return notices_init(&c->notices, o->config, o->log, o->vkey, c->ahead, e);
+    const struct notices_facts facts = {.config = o->config, .log = o->log, .vkey = o->vkey, .ahead = c->ahead,
+                                        .jwt_kid = o->jwt_kid, .jwt_key = c->jwt.spki};
+    return notices_init(&c->notices, &facts, e);
 }
 
 /* At once where the clock is good; else with the first batch (walk). */

@@ -15,6 +15,8 @@ struct issue_options { /* nothing owned; all outlives issue_run */
     const struct cacert *root, *issuing;
     struct quorum *quorum;
     struct bytes vkey; /* text of the log's verifier key */
+    const char *jwt_kid; /* of HSM_KEY_JWT; "": there is none, */
+    const char *jwt_off; /* and why */
     int listen_fd, stop_fd; /* stop_fd: readable when it is time to drain */
     uid_t peer_uid;
     bool accept_clock_back; /* the operator says that the present clock is right (signer.h) */

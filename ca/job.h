@@ -16,6 +16,8 @@ struct job {
     struct ca_issue request; /* views into frame */
     struct tlog_record_info record; /* views into frame; type 0: a certificate is asked for */
     struct crl_draft *crl; /* owned; NULL: no CRL is asked for */
+    bool is_jwt;           /* a JWT-SVID is asked for: */
+    struct ca_jwt jwt;     /* views into frame */
     struct profile_leaf leaf;
     struct tbs_parts parts;
     struct buf log_ext;    /* extension list of the log entry; memory kept from job to job */
@@ -23,7 +25,7 @@ struct job {
     struct bytes log_body; /* view into log_entry: its tbs_cert_entry body */
     int64_t now;
     uint64_t index;
-    struct bytes tbs; /* view into tbs_array */
+    struct bytes tbs; /* view into tbs_array; of a JWT, what is signed */
     uint8_t frame[IPC_FRAME_MAX];
     uint8_t extensions[JOB_EXTENSIONS_MAX];
     uint8_t tbs_array[CA_CERT_MAX];

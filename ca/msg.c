@@ -300,6 +300,79 @@ int ca_crl_signed_parse(struct ca_crl_signed *m, struct bytes body, struct err *
     return cur_done(&c) && crl_signed_bounded(m) ? 0 : malformed(e, "signed CRL", "a field");
 }
 
+/* --- CA_JWT and CA_JWT_SIGNED ------------------------------------------------------------------ */
+
+static bool jwt_bounded(const struct ca_jwt *m)
+{
+    return m->spiffe_id.len <= SPIFFE_ID_MAX && m->audiences.len > 0 && m->audiences.len <= CA_AUDIENCES_BYTES &&
+           m->attestor.len <= ATTESTOR_MAX && digest_or_nothing(m->evidence) && m->entry_id.len <= CA_ENTRY_ID_MAX &&
+           m->requester.len <= SPIFFE_ID_MAX && digest_or_nothing(m->session);
+}
+
+void ca_jwt_write(struct buf *b, uint64_t id, const struct ca_jwt *m)
+{
+    ipc_frame_begin(b, CA_JWT, id);
+    if (!jwt_bounded(m)) {
+        b->failed = true;
+        return;
+    }
+    buf_u32(b, m->lifetime);
+    buf_vec16(b, m->spiffe_id.p, m->spiffe_id.len);
+    buf_vec16(b, m->audiences.p, m->audiences.len);
+    buf_vec8(b, m->attestor.p, m->attestor.len);
+    buf_vec8(b, m->evidence.p, m->evidence.len);
+    buf_vec8(b, m->entry_id.p, m->entry_id.len);
+    buf_u64(b, m->entry_revision);
+    buf_vec16(b, m->requester.p, m->requester.len);
+    buf_vec8(b, m->session.p, m->session.len);
+}
+
+int ca_jwt_parse(struct ca_jwt *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    memset(m, 0, sizeof *m);
+    cur_u32(&c, &m->lifetime);
+    cur_vec16(&c, &m->spiffe_id);
+    cur_vec16(&c, &m->audiences);
+    cur_vec8(&c, &m->attestor);
+    cur_vec8(&c, &m->evidence);
+    cur_vec8(&c, &m->entry_id);
+    cur_u64(&c, &m->entry_revision);
+    cur_vec16(&c, &m->requester);
+    cur_vec8(&c, &m->session);
+    return cur_done(&c) && jwt_bounded(m) ? 0 : malformed(e, "JWT request", "a field");
+}
+
+static bool jwt_signed_bounded(const struct ca_jwt_signed *m)
+{
+    return m->jwt.len > 0 && m->jwt.len <= CA_JWT_BYTES && m->issued >= 0 && m->issued < m->expires;
+}
+
+void ca_jwt_signed_write(struct buf *b, uint64_t id, const struct ca_jwt_signed *m)
+{
+    ipc_frame_begin(b, CA_JWT_SIGNED, id);
+    buf_u64(b, m->index);
+    buf_u64(b, (uint64_t)m->issued);
+    buf_u64(b, (uint64_t)m->expires);
+    buf_vec16(b, m->jwt.p, m->jwt.len);
+    if (!jwt_signed_bounded(m))
+        b->failed = true;
+}
+
+int ca_jwt_signed_parse(struct ca_jwt_signed *m, struct bytes body, struct err *e)
+{
+    struct cur c = cur_of(body.p, body.len);
+    uint64_t from = 0, to = 0;
+    memset(m, 0, sizeof *m);
+    cur_u64(&c, &m->index);
+    cur_u64(&c, &from);
+    cur_u64(&c, &to);
+    cur_vec16(&c, &m->jwt);
+    m->issued = from <= INT64_MAX ? (int64_t)from : -1;
+    m->expires = to <= INT64_MAX ? (int64_t)to : -1;
+    return cur_done(&c) && jwt_signed_bounded(m) ? 0 : malformed(e, "signed JWT", "a field");
+}
+
 /* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
 
 static bool info_bounded(const struct ca_info *m)
@@ -307,7 +380,8 @@ static bool info_bounded(const struct ca_info *m)
     return m->root.len > 0 && m->root.len <= INFO_CERT_MAX && m->issuing.len > 0 &&
            m->issuing.len <= INFO_CERT_MAX && m->vkey.len > 0 && m->vkey.len <= INFO_VKEY_MAX &&
            !memchr(m->vkey.p, 0, m->vkey.len) && !memchr(m->token.p, 0, m->token.len) &&
-           m->started >= 0 && m->quorum <= m->witnesses && m->cosigned <= m->witnesses;
+           m->started >= 0 && m->jwt_key.len <= CA_JWT_KEY_MAX && m->jwt_since >= 0 && m->quorum <= m->witnesses &&
+           m->cosigned <= m->witnesses;
 }
 
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
@@ -333,12 +407,16 @@ void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m)
     buf_u8(b, m->witnesses);
     buf_u8(b, m->cosigned);
     buf_u8(b, m->unwitnessed);
+    buf_vec8(b, m->jwt_key.p, m->jwt_key.len);
+    buf_u64(b, (uint64_t)m->jwt_since);
+    buf_u64(b, m->jwt_signatures);
+    buf_u64(b, m->jwt_abandoned);
 }
 
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
 {
     struct cur c = cur_of(body.p, body.len);
-    uint64_t started;
+    uint64_t started, jwt_since = 0;
     uint8_t unwitnessed;
     memset(m, 0, sizeof *m);
     cur_vec16(&c, &m->root);
@@ -357,11 +435,16 @@ int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e)
     cur_u8(&c, &m->witnesses);
     cur_u8(&c, &m->cosigned);
     cur_u8(&c, &unwitnessed);
-    if (!cur_done(&c) || started > INT64_MAX || unwitnessed > 1)
+    cur_vec8(&c, &m->jwt_key);
+    cur_u64(&c, &jwt_since);
+    cur_u64(&c, &m->jwt_signatures);
+    cur_u64(&c, &m->jwt_abandoned);
+    if (!cur_done(&c) || started > INT64_MAX || unwitnessed > 1 || jwt_since > INT64_MAX)
         return malformed(e, "info answer", "a field");
     m->started = (int64_t)started;
+    m->jwt_since = (int64_t)jwt_since;
     m->unwitnessed = unwitnessed;
     if (!info_bounded(m))
-        return malformed(e, "info answer", "a certificate, the verifier key or the token name");
+        return malformed(e, "info answer", "a certificate, a key or the token name");
     return 0;
 }

@@ -9,6 +9,7 @@
  *   CA_COSIGN       a witness's cosignature, below     → CA_COSIGNED (empty) or CA_REFUSED
  *   CA_HEAD         empty; unasked, to the notary: another head of the log is published
  *   CA_CRL          which list, and whom it names, below → CA_CRL_SIGNED or CA_REFUSED
+ *   CA_JWT          request below                      → CA_JWT_SIGNED or CA_REFUSED
  *   CA_REFUSED      u8 err_code ‖ vec8 rule ‖ vec16 message
  *
  * CA_COSIGN and CA_HEAD are spoken at the notary's door alone (quorum.h), the others at the corridor's.
@@ -19,7 +20,7 @@
 #include "base/ipc.h"
 
 enum { CA_ISSUE = 1, CA_ISSUED, CA_REFUSED, CA_INFO, CA_INFO_REPLY, CA_RECORD, CA_RECORDED,
-       CA_COSIGN, CA_COSIGNED, CA_CRL, CA_CRL_SIGNED, CA_HEAD };
+       CA_COSIGN, CA_COSIGNED, CA_CRL, CA_CRL_SIGNED, CA_HEAD, CA_JWT, CA_JWT_SIGNED };
 enum ca_profile_id {
     CA_PROFILE_WORKLOAD = 1, /* X509-SVID of a registered workload or agent */
     CA_PROFILE_SERVER = 2    /* this authority's own TLS server: spiffe://td/mayfly/server */
@@ -73,6 +74,22 @@ struct ca_crl_signed {
     int64_t this_update, next_update;
     struct bytes crl; /* DER */
 };
+#define CA_AUDIENCES_BYTES 3072 /* as TLOG_AUDIENCES_BYTES */
+#define CA_JWT_BYTES 12288      /* of a whole token */
+struct ca_jwt { /* a JWT-SVID; the signer sets its times, identifier and key */
+    uint32_t lifetime;        /* seconds */
+    struct bytes spiffe_id;
+    struct bytes audiences;   /* vec8 each, as a record has them (tlog/record.h) */
+    /* for the log entry, as in struct ca_issue */
+    struct bytes attestor, evidence, entry_id;
+    uint64_t entry_revision;
+    struct bytes requester, session;
+};
+struct ca_jwt_signed {
+    uint64_t index; /* in the log */
+    int64_t issued, expires;
+    struct bytes jwt; /* compact JWS */
+};
 #define CA_ROOT_LEN 32
 #define CA_KEY_ID_LEN 4
 #define CA_COSIGNATURE_LEN 64
@@ -96,7 +113,12 @@ struct ca_info {
     uint8_t quorum, witnesses;    /* how many must cosign a head (0: nobody), and of how many */
     uint8_t cosigned;             /* how many have cosigned the published one */
     bool unwitnessed;             /* no certificate is issued until the quorum is there */
+    struct bytes jwt_key;         /* SubjectPublicKeyInfo of the key of JWT-SVIDs; empty: there are none */
+    int64_t jwt_since;            /* when the log was told of it; 0: it was not yet */
+    uint64_t jwt_signatures;      /* by it since first_index, */
+    uint64_t jwt_abandoned;       /* and as abandoned, of JWT-SVIDs */
 };
+#define CA_JWT_KEY_MAX 128
 void ca_issue_write(struct buf *b, uint64_t id, const struct ca_issue *m);
 int ca_issue_parse(struct ca_issue *m, struct bytes body, struct err *e);
 void ca_issued_write(struct buf *b, uint64_t id, const struct ca_issued *m);
@@ -116,6 +138,10 @@ void ca_crl_put(struct buf *revoked, const struct ca_crl_revoked *r);
 bool ca_crl_next(struct cur *revoked, struct ca_crl_revoked *r);
 void ca_crl_signed_write(struct buf *b, uint64_t id, const struct ca_crl_signed *m);
 int ca_crl_signed_parse(struct ca_crl_signed *m, struct bytes body, struct err *e);
+void ca_jwt_write(struct buf *b, uint64_t id, const struct ca_jwt *m);
+int ca_jwt_parse(struct ca_jwt *m, struct bytes body, struct err *e);
+void ca_jwt_signed_write(struct buf *b, uint64_t id, const struct ca_jwt_signed *m);
+int ca_jwt_signed_parse(struct ca_jwt_signed *m, struct bytes body, struct err *e);
 void ca_info_write(struct buf *b, uint64_t id, const struct ca_info *m);
 int ca_info_parse(struct ca_info *m, struct bytes body, struct err *e);
 

@@ -13,7 +13,8 @@
 
 #define POLICY_MAX 65536
 #define CUT " …"
-#define STATE "policy"
+#define POLICY_STATE "policy"
+#define JWT_STATE "jwt-key"
 #define STATE_MAX 64
 
 /* --- the policy -------------------------------------------------------------------------------------- */
@@ -56,19 +57,19 @@ static void policy_record(struct tlog_record_info *r, const struct buf *text, ch
 
 /* --- what the log was told last ---------------------------------------------------------------------------- */
 
-static int state_path(const struct config *c, char path[4096], struct err *e)
+static int state_path(const struct config *c, const char *state, char path[4096], struct err *e)
 {
-    int n = snprintf(path, 4096, "%s/" STATE, c->log.dir);
+    int n = snprintf(path, 4096, "%s/%s", c->log.dir, state);
     return n > 0 && n < 4096 ? 0 : err_set(e, ERR_CONFIG, "path", "the path of the log's folder is too long");
 }
 
-static bool state_read(const struct config *c, uint64_t *index)
+static bool state_read(const struct config *c, const char *state, uint64_t *index)
 {
     char path[4096];
     struct err ignored = {0};
     struct buf b;
     buf_init(&b, STATE_MAX);
-    bool ok = state_path(c, path, &ignored) == 0 && file_read(&b, path, STATE_MAX - 1, &ignored) == 0 && buf_cstr(&b);
+    bool ok = state_path(c, state, path, &ignored) == 0 && file_read(&b, path, STATE_MAX - 1, &ignored) == 0 && buf_cstr(&b);
     char *end = NULL;
     if (ok)
         *index = strtoull(buf_cstr(&b), &end, 10);
@@ -78,29 +79,30 @@ static bool state_read(const struct config *c, uint64_t *index)
 }
 
 /* What fails here costs one more record after the next start. */
-static void state_write(const struct config *c, uint64_t index)
+static void state_write(const struct config *c, const char *state, uint64_t index)
 {
     char path[4096], text[STATE_MAX];
     struct err e = {0};
     int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)index);
-    if (state_path(c, path, &e) < 0 || file_write_atomic(path, text, (size_t)n, 0644, false, &e) < 0)
-        log_err(LOG_WARN, "where the log has the policy is not remembered", &e);
+    if (state_path(c, state, path, &e) < 0 || file_write_atomic(path, text, (size_t)n, 0644, false, &e) < 0)
+        log_err(LOG_WARN, "where the log has the policy or the JWT key is not remembered", &e);
 }
 
 /* Before the log is told of another policy: an index that was once right would hide that one from the start
  * after a crash, where the configuration is the former again. */
-static int state_forget(const struct config *c, struct err *e)
+static int state_forget(const struct config *c, const char *state, struct err *e)
 {
     char path[4096];
-    if (state_path(c, path, e) < 0)
+    if (state_path(c, state, path, e) < 0)
         return -1;
     if (unlink(path) < 0)
         return errno == ENOENT ? 0 : err_errno(e, "log-io", "cannot remove %s", path);
     return file_sync_dir(c->log.dir, e);
 }
 
-/* Whether the entry there says this digest. */
-static bool same_policy(const struct config *c, const struct tlog_vkey *k, uint64_t index, const uint8_t digest[32])
+/* Whether the entry there says this digest; and since when. */
+static bool same_there(const struct config *c, const struct tlog_vkey *k, uint64_t index, uint8_t code,
+                       const uint8_t digest[32], int64_t *since)
 {
     const struct tlog_place at = {.dir = c->log.dir, .archive = c->log.archive};
     struct tlog_reader *log;
@@ -114,35 +116,42 @@ static bool same_policy(const struct config *c, const struct tlog_vkey *k, uint6
         return false;
     bool same = tlog_reader_entry(log, index, &raw, path, &path_len, &ignored) == 0 &&
                 tlog_entry_parse(&t, raw.p, raw.len, &ignored) == 0 && t.type == TLOG_ENTRY_AUTHORITY &&
-                tlog_record_parse(&r, t.type, t.body, &ignored) == 0 && r.code == TLOG_NEW_POLICY &&
+                tlog_record_parse(&r, t.type, t.body, &ignored) == 0 && r.code == code &&
                 bytes_eq(r.digest, digest, 32);
+    if (same)
+        *since = r.time;
     tlog_reader_close(log);
     return same;
 }
 
-static bool told_already(const struct notices *n, struct bytes vkey)
+static bool told_already(const struct notices *n, struct bytes vkey, const char *state, uint8_t code, struct bytes text,
+                         int64_t *since)
 {
     struct tlog_vkey k = {0};
     struct err ignored = {0};
     uint8_t digest[32];
     uint64_t index;
-    SHA256(n->policy.p, n->policy.len, digest);
-    bool told = state_read(n->config, &index) && tlog_vkey_parse(&k, (const char *)vkey.p, vkey.len, &ignored) == 0 &&
-                same_policy(n->config, &k, index, digest);
+    SHA256(text.p, text.len, digest);
+    bool told = state_read(n->config, state, &index) &&
+                tlog_vkey_parse(&k, (const char *)vkey.p, vkey.len, &ignored) == 0 &&
+                same_there(n->config, &k, index, code, digest, since);
     tlog_vkey_free(&k);
     return told;
 }
 
-int notices_init(struct notices *n, const struct config *c, struct tlog *log, struct bytes vkey, int64_t ahead,
-                 struct err *e)
+int notices_init(struct notices *n, const struct notices_facts *f, struct err *e)
 {
-    *n = (struct notices){.config = c, .log = log, .ahead = ahead};
+    int64_t ignored;
+    *n = (struct notices){.config = f->config, .log = f->log, .ahead = f->ahead,
+                          .jwt_kid = f->jwt_kid ? f->jwt_kid : "", .jwt_key = f->jwt_key};
     buf_init(&n->policy, POLICY_MAX);
-    notices_policy(c, &n->policy);
+    notices_policy(f->config, &n->policy);
     if (n->policy.failed)
         return err_set(e, ERR_CONFIG, "policy-size", "ca.permitted_dns and the witnesses are over %d bytes together", POLICY_MAX);
-    if (told_already(n, vkey))
+    if (told_already(n, f->vkey, POLICY_STATE, TLOG_NEW_POLICY, (struct bytes){n->policy.p, n->policy.len}, &ignored))
         buf_reset(&n->policy);
+    if (*n->jwt_kid && told_already(n, f->vkey, JWT_STATE, TLOG_NEW_JWT_KEY, n->jwt_key, &n->jwt_since))
+        n->jwt_kid = "";
     return 0;
 }
 
@@ -185,34 +194,62 @@ static int policy_entry(struct buf *out, const struct buf *text, int64_t now, st
     return entry_write(out, &r, e);
 }
 
+static int jwt_entry(struct buf *out, const char *kid, struct bytes key, int64_t now, struct err *e)
+{
+    uint8_t digest[32];
+    SHA256(key.p, key.len, digest);
+    const struct tlog_record_info r = {.type = TLOG_ENTRY_AUTHORITY,
+                                       .time = now,
+                                       .code = TLOG_NEW_JWT_KEY,
+                                       .value = {(const uint8_t *)kid, strlen(kid)},
+                                       .digest = {digest, sizeof digest}};
+    return entry_write(out, &r, e);
+}
+
+/* Where the log has the new ones now. */
+static void remember(struct notices *n, bool policy, bool jwt, uint64_t last, int64_t now)
+{
+    if (jwt) {
+        state_write(n->config, JWT_STATE, last);
+        log_info("the log was told of the key of JWT-SVIDs", "index", log_num((long long)last), "kid", n->jwt_kid, NULL);
+        n->jwt_since = now;
+        n->jwt_kid = "";
+        last--;
+    }
+    if (policy) {
+        state_write(n->config, POLICY_STATE, last);
+        log_info("the log was told of the policy", "index", log_num((long long)last), "policy", buf_cstr(&n->policy), NULL);
+        buf_reset(&n->policy);
+    }
+    n->ahead = 0;
+}
+
 int notices_tell(struct notices *n, int64_t now, struct err *e)
 {
-    struct buf entries[2];
-    struct bytes views[2];
+    struct buf entries[3];
+    struct bytes views[3];
+    const bool policy = n->policy.len > 0, jwt = *n->jwt_kid;
     size_t count = 0;
     uint64_t first = 0;
     int rc = 0;
     if (n->ahead) /* first: so that what follows is no step back */
         rc = clock_entry(&entries[count++], n->ahead, now, e);
-    if (rc == 0 && n->policy.len > 0)
+    if (rc == 0 && policy)
         rc = policy_entry(&entries[count++], &n->policy, now, e);
+    if (rc == 0 && jwt)
+        rc = jwt_entry(&entries[count++], n->jwt_kid, n->jwt_key, now, e);
     for (size_t i = 0; i < count; i++)
         views[i] = (struct bytes){entries[i].p, entries[i].len};
-    if (rc == 0 && n->policy.len > 0)
-        rc = state_forget(n->config, e);
+    if (rc == 0 && policy)
+        rc = state_forget(n->config, POLICY_STATE, e);
+    if (rc == 0 && jwt)
+        rc = state_forget(n->config, JWT_STATE, e);
     if (rc == 0 && count > 0)
         rc = tlog_append(n->log, views, count, &first, e);
     if (rc == 0 && FAULT("notices-told"))
         rc = err_set(e, ERR_INTERNAL, "fault", "fault point notices-told");
-    if (rc == 0 && n->policy.len > 0) {
-        state_write(n->config, first + count - 1);
-        log_info("the log was told of the policy", "index", log_num((long long)(first + count - 1)), "policy",
-                 buf_cstr(&n->policy), NULL);
-    }
-    if (rc == 0) {
-        n->ahead = 0;
-        buf_reset(&n->policy);
-    }
+    if (rc == 0)
+        remember(n, policy, jwt, first + count - 1, now);
     for (size_t i = 0; i < count; i++)
         buf_free(&entries[i]);
     return rc;

@@ -49,18 +49,24 @@ static int check_workload_dns(struct bytes name, const struct config *policy, st
                    (int)name.len, (const char *)name.p);
 }
 
-static int check_workload(struct profile_leaf *leaf, const struct config *policy,
-                          const struct ca_issue *m, struct err *e)
+static int check_workload_id(struct bytes spiffe_id, const struct config *policy, struct err *e)
 {
     struct spiffe_id id;
     size_t n = strlen(RESERVED_PATH);
-    if (spiffe_parse_workload(&id, (const char *)m->spiffe_id.p, m->spiffe_id.len,
-                              policy->trust_domain, e) < 0)
+    if (spiffe_parse_workload(&id, (const char *)spiffe_id.p, spiffe_id.len, policy->trust_domain, e) < 0)
         return -1;
     if (id.path.len >= n && memcmp(id.path.p, RESERVED_PATH, n) == 0 &&
         (id.path.len == n || id.path.p[n] == '/'))
         return err_set(e, ERR_DENIED, "reserved",
                        "paths under " RESERVED_PATH "/ are the authority's own; choose another");
+    return 0;
+}
+
+static int check_workload(struct profile_leaf *leaf, const struct config *policy,
+                          const struct ca_issue *m, struct err *e)
+{
+    if (check_workload_id(m->spiffe_id, policy, e) < 0)
+        return -1;
     for (size_t i = 0; i < m->dns_count; i++) {
         if (check_workload_dns(m->dns[i], policy, e) < 0)
             return -1;
@@ -130,16 +136,34 @@ static bool is_word(struct bytes b)
     return true;
 }
 
-static int check_log_fields(const struct config *policy, const struct ca_issue *m, struct err *e)
+static int check_log_fields(const struct config *policy, struct bytes attestor, struct bytes entry_id,
+                            struct bytes requester, struct err *e)
 {
     struct spiffe_id id;
-    if (!is_word(m->attestor) || !is_word(m->entry_id))
+    if (!is_word(attestor) || !is_word(entry_id))
         return err_set(e, ERR_DENIED, "log-fields",
                        "attestor and entry id may have letters, digits, '-', '_' and '.' only");
-    if (m->requester.len && spiffe_parse_workload(&id, (const char *)m->requester.p, m->requester.len,
-                                                  policy->trust_domain, e) < 0)
+    if (requester.len &&
+        spiffe_parse_workload(&id, (const char *)requester.p, requester.len, policy->trust_domain, e) < 0)
         return err_wrap(e, "requester");
     return 0;
+}
+
+static int check_lifetime(const struct config *policy, uint32_t lifetime, struct err *e)
+{
+    if (lifetime < 1 || lifetime > policy->ca.max_lifetime)
+        return err_set(e, ERR_DENIED, "lifetime",
+                       "lifetime of %u seconds; this authority gives 1 to %u (ca.max_lifetime)", lifetime,
+                       policy->ca.max_lifetime);
+    return 0;
+}
+
+int profile_check_jwt(const struct config *policy, const struct ca_jwt *m, struct err *e)
+{
+    if (check_workload_id(m->spiffe_id, policy, e) < 0 ||
+        check_log_fields(policy, m->attestor, m->entry_id, m->requester, e) < 0)
+        return -1;
+    return check_lifetime(policy, m->lifetime, e);
 }
 
 int profile_check(struct profile_leaf *leaf, const struct config *policy, const struct ca_issue *m,
@@ -155,13 +179,10 @@ int profile_check(struct profile_leaf *leaf, const struct config *policy, const 
     case CA_PROFILE_SERVER: r = check_server(leaf, policy, m, e); break;
     default: r = err_set(e, ERR_DENIED, "profile", "there is no profile %u", m->profile);
     }
-    if (r < 0 || check_spki(leaf, m->spki, e) < 0 || check_log_fields(policy, m, e) < 0)
+    if (r < 0 || check_spki(leaf, m->spki, e) < 0 ||
+        check_log_fields(policy, m->attestor, m->entry_id, m->requester, e) < 0)
         return -1;
-    if (m->lifetime < 1 || m->lifetime > policy->ca.max_lifetime)
-        return err_set(e, ERR_DENIED, "lifetime",
-                       "lifetime of %u seconds; this authority gives 1 to %u (ca.max_lifetime)",
-                       m->lifetime, policy->ca.max_lifetime);
-    return 0;
+    return check_lifetime(policy, m->lifetime, e);
 }
 
 int profile_validity(struct profile_leaf *leaf, int64_t now, int64_t issuer_not_after, struct err *e)

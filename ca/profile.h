@@ -4,6 +4,7 @@
  * workload: a SPIFFE ID of this trust domain outside /mayfly/, DNS names within ca.permitted_dns.
  * server:   spiffe://<td>/mayfly/server, DNS names and IP addresses from `names`.
  * Both:     lifetime 1..ca.max_lifetime, a key of an accepted kind.
+ * JWT-SVID: a SPIFFE ID and a lifetime as a workload's; what else stands in it, its record bounds.
  *
  * Rules: "profile", "spiffe-id", "trust-domain", "reserved", "lifetime", "dns-name",
  * "dns-permitted", "key-type", "key-size", "key-point", "key-weak", "log-fields", "issuer-lifetime".
@@ -32,6 +33,7 @@ struct profile_leaf { /* what a request comes to; views into the request */
 };
 int profile_check(struct profile_leaf *leaf, const struct config *policy, const struct ca_issue *m,
                   struct err *e);
+int profile_check_jwt(const struct config *policy, const struct ca_jwt *m, struct err *e);
 /* Where a certificate gets its lifetime: from now - PROFILE_BACKDATE to now + the lifetime asked
  * for, never beyond the issuing certificate. */
 int profile_validity(struct profile_leaf *leaf, int64_t now, int64_t issuer_not_after, struct err *e);

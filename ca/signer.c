@@ -2,6 +2,7 @@
  * confines itself. The corridor is in issue.c. */
 #include "ca/signer.h"
 #include "base/clock.h"
+#include "base/jose.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "ca/cacert.h"
@@ -34,6 +35,8 @@ struct signer {
     struct tlog *log;
     struct tlog_vkey vkey;
     struct buf vkey_text;
+    char jwt_kid[44];        /* "": no JWT-SVIDs, */
+    char jwt_off[480];       /* and why */
     struct cacert root, issuing;
     struct witnesses witnesses;
     struct quorum *quorum;
@@ -196,6 +199,34 @@ static int enter(struct signer *s, struct err *e)
 
 /* --- token, certificates, log ------------------------------------------------------------------------------ */
 
+/* An authority that is older than JWT-SVIDs has no key for them in its token. It is made here and not by hand,
+ * since nothing rests on it yet: nobody trusts it before the bundle and the log name it. A token that makes
+ * none goes on without. One that holds a bad key is refused, as with the other keys. */
+static int open_jwt_key(struct signer *s, struct err *e)
+{
+    struct err why = {0};
+    if (!hsm_has_key(s->hsm, HSM_KEY_JWT)) {
+        if (hsm_generate(s->hsm, HSM_KEY_JWT, &why) < 0) {
+            if (strcmp(why.rule, "hsm-lost") == 0) {
+                *e = why;
+                return -1;
+            }
+            snprintf(s->jwt_off, sizeof s->jwt_off, "%.400s", why.msg);
+            log_err(LOG_WARN, "JWT-SVIDs are off: the token has no key for them, and makes none", &why);
+            return 0;
+        }
+        log_warn("the token had no key for JWT-SVIDs: one was generated in it", "key", hsm_key_label[HSM_KEY_JWT], "token",
+                 hsm_token_name(s->hsm), NULL);
+    }
+    if (hsm_load_keys(s->hsm, 1u << HSM_KEY_JWT, e) < 0)
+        return -1;
+    struct bytes spki = hsm_spki(s->hsm, HSM_KEY_JWT);
+    struct key *k = key_from_spki(spki.p, spki.len, e);
+    int r = k ? jwk_thumbprint(s->jwt_kid, k, e) : -1;
+    key_free(k);
+    return r;
+}
+
 static int open_token(struct signer *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -208,7 +239,8 @@ static int open_token(struct signer *s, struct err *e)
         return err_errno(e, "hsm-conf", "cannot set SOFTHSM2_CONF");
     int r = hsm_open(&s->hsm, &h, e);
     secret_free(&s->pin);
-    if (r < 0 || hsm_load_keys(s->hsm, 1u << HSM_KEY_ISSUING | 1u << HSM_KEY_LOG, e) < 0)
+    if (r < 0 || hsm_load_keys(s->hsm, 1u << HSM_KEY_ISSUING | 1u << HSM_KEY_LOG, e) < 0 ||
+        open_jwt_key(s, e) < 0)
         return -1;
     struct bytes pub = hsm_public(s->hsm, HSM_KEY_LOG);
     if (pub.len != 32)
@@ -317,6 +349,8 @@ static int serve(struct signer *s, struct err *e)
                                     .issuing = &s->issuing,
                                     .quorum = s->quorum,
                                     .vkey = {s->vkey_text.p, s->vkey_text.len},
+                                    .jwt_kid = s->jwt_kid,
+                                    .jwt_off = s->jwt_off,
                                     .listen_fd = s->o->listen_fd,
                                     .stop_fd = s->stop_fd,
                                     .peer_uid = s->o->peer_uid,

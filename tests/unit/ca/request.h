@@ -66,6 +66,19 @@ static inline struct ca_issue test_request(const struct key *k)
                              .session = {test_digest, 32}};
 }
 
+static inline struct ca_jwt test_jwt(void)
+{
+    return (struct ca_jwt){.lifetime = 300,
+                           .spiffe_id = text("spiffe://example.org/web/1"),
+                           .audiences = text("\007payroll\013say \"hi\" \\!"),
+                           .attestor = text("x509pop"),
+                           .evidence = {test_digest, 32},
+                           .entry_id = text("Zm9vYmFyYmF6cXV4MTIzNA"),
+                           .entry_revision = 7,
+                           .requester = text("spiffe://example.org/agent/1"),
+                           .session = {test_digest, 32}};
+}
+
 #define assert_ok(call, e)                                                                         \
     do {                                                                                           \
         if ((call) != 0) {                                                                         \

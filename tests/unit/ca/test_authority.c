@@ -120,7 +120,8 @@ static void bundle(X509 *root, const struct tlog_vkey *k)
     assert_ok(file_read(&b, in_house("ca/bundle.json"), 65536, &e), &e);
     json_t *j = json_parse(b.p, b.len, 65536, &e), *keys = json_object_get(j, "keys");
     assert_non_null(j);
-    assert_int_equal(json_array_size(keys), 1);
+    assert_int_equal(json_array_size(keys), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(keys, 1), "use")), "jwt-svid");
     json_t *jwk = json_array_get(keys, 0), *x5c = json_object_get(jwk, "x5c");
     assert_string_equal(json_string_value(json_object_get(jwk, "use")), "x509-svid");
     assert_string_equal(json_string_value(json_object_get(jwk, "crv")), "P-384");

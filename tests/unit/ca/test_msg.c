@@ -183,7 +183,8 @@ static void info_round_trip(void **state)
     static const uint8_t cert[4097] = {0x30, 1, 2};
     struct ca_info m = {.root = {cert, 600}, .issuing = {cert, 4096}, .vkey = text("log+00000000+AAAA"),
                         .log_size = 9, .issued = 8, .refused = 7, .signatures = 6, .started = 5, .token = text("t"),
-                        .abandoned = 4, .quorum = 2, .witnesses = 3, .cosigned = 1, .unwitnessed = true}, r;
+                        .abandoned = 4, .quorum = 2, .witnesses = 3, .cosigned = 1, .unwitnessed = true,
+                        .jwt_key = {cert, 91}, .jwt_since = 11, .jwt_signatures = 12, .jwt_abandoned = 13}, r;
     struct err e = {0};
     struct buf b;
     buf_init(&b, IPC_FRAME_MAX);
@@ -196,7 +197,13 @@ static void info_round_trip(void **state)
     eq(r.token, m.token);
     assert_true(r.log_size == 9 && r.issued == 8 && r.refused == 7 && r.signatures == 6 && r.started == 5);
     assert_true(r.abandoned == 4 && r.quorum == 2 && r.witnesses == 3 && r.cosigned == 1 && r.unwitnessed);
+    eq(r.jwt_key, m.jwt_key);
+    assert_true(r.jwt_since == 11 && r.jwt_signatures == 12 && r.jwt_abandoned == 13);
     refuses_other_lengths(body, parse_info);
+    m.jwt_key.len = CA_JWT_KEY_MAX + 1;
+    ca_info_write(&b, 42, &m);
+    assert_true(b.failed);
+    m.jwt_key.len = 0;
     m.quorum = 4; /* of three */
     ca_info_write(&b, 42, &m);
     assert_true(b.failed);
@@ -244,12 +251,83 @@ static void cosign_round_trip(void **state)
     buf_free(&b);
 }
 
+static int parse_jwt(struct bytes body, struct err *e)
+{
+    struct ca_jwt m;
+    return ca_jwt_parse(&m, body, e);
+}
+
+static void jwt_round_trip(void **state)
+{
+    static const uint8_t long_one[CA_AUDIENCES_BYTES + 1];
+    const struct ca_jwt m = test_jwt();
+    struct ca_jwt r, bad[] = {m, m, m, m, m};
+    struct err e = {0};
+    struct buf b;
+    buf_init(&b, IPC_FRAME_MAX);
+    ca_jwt_write(&b, 42, &m);
+    struct bytes body = body_of(&b);
+    assert_ok(ca_jwt_parse(&r, body, &e), &e);
+    assert_true(r.lifetime == 300 && r.entry_revision == 7);
+    eq(r.spiffe_id, m.spiffe_id);
+    eq(r.audiences, m.audiences);
+    eq(r.attestor, m.attestor);
+    eq(r.evidence, m.evidence);
+    eq(r.entry_id, m.entry_id);
+    eq(r.requester, m.requester);
+    eq(r.session, m.session);
+    refuses_other_lengths(body, parse_jwt);
+    bad[0].audiences.len = 0;
+    bad[1].audiences = (struct bytes){long_one, sizeof long_one};
+    bad[2].evidence.len = 31;
+    bad[3].spiffe_id = (struct bytes){long_one, 2049};
+    bad[4].entry_id = (struct bytes){long_one, CA_ENTRY_ID_MAX + 1};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ca_jwt_write(&b, 42, &bad[i]);
+        assert_true(b.failed);
+    }
+    buf_free(&b);
+}
+
+static int parse_jwt_signed(struct bytes body, struct err *e)
+{
+    struct ca_jwt_signed m;
+    return ca_jwt_signed_parse(&m, body, e);
+}
+
+static void jwt_signed_round_trip(void **state)
+{
+    static const uint8_t token[CA_JWT_BYTES + 1] = "a.b.c";
+    const struct ca_jwt_signed m = {.index = 9, .issued = 100, .expires = 400, .jwt = {token, CA_JWT_BYTES}};
+    struct ca_jwt_signed r, bad[] = {m, m, m};
+    struct err e = {0};
+    struct buf b;
+    buf_init(&b, IPC_FRAME_MAX);
+    ca_jwt_signed_write(&b, 42, &m);
+    struct bytes body = body_of(&b);
+    assert_ok(ca_jwt_signed_parse(&r, body, &e), &e);
+    assert_true(r.index == 9 && r.issued == 100 && r.expires == 400);
+    eq(r.jwt, m.jwt);
+    const struct ca_jwt_signed brief = {.index = 9, .issued = 100, .expires = 400, .jwt = {token, 5}};
+    ca_jwt_signed_write(&b, 42, &brief);
+    refuses_other_lengths(body_of(&b), parse_jwt_signed);
+    bad[0].jwt.len++;
+    bad[1].jwt.len = 0;
+    bad[2].expires = 100;
+    for (size_t i = 0; i < 3; i++) {
+        ca_jwt_signed_write(&b, 42, &bad[i]);
+        assert_true(b.failed);
+    }
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(issue_round_trip),   cmocka_unit_test(issue_bounds),
         cmocka_unit_test(issued_round_trip),  cmocka_unit_test(refused_round_trip),
         cmocka_unit_test(info_round_trip),    cmocka_unit_test(cosign_round_trip),
+        cmocka_unit_test(jwt_round_trip),     cmocka_unit_test(jwt_signed_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,9 @@ static struct tlog *start(void)
     return log;
 }
 
+static struct notices_facts facts; /* of the next life: its JWT key */
+static int64_t since;
+
 /* One life of a signer: what it says, and how many entries that makes. */
 static uint64_t life(int64_t ahead, int64_t now)
 {
@@ -32,12 +35,17 @@ static uint64_t life(int64_t ahead, int64_t now)
     buf_init(&vkey, 1024);
     tlog_vkey_write(&t.vkey, &vkey);
     tlog_status(log, &before);
-    assert_ok(notices_init(&n, &c, log, view(&vkey), ahead, &e), e);
+    facts.config = &c;
+    facts.log = log;
+    facts.vkey = view(&vkey);
+    facts.ahead = ahead;
+    assert_ok(notices_init(&n, &facts, &e), e);
     assert_ok(notices_tell(&n, now, &e), e);
     tlog_status(log, &after);
     assert_ok(notices_tell(&n, now, &e), e); /* nothing is due any more */
     tlog_status(log, &before);
     assert_int_equal(before.size, after.size);
+    since = n.jwt_since;
     notices_free(&n);
     buf_free(&vkey);
     tlog_close(log);
@@ -67,6 +75,7 @@ static int setup(void **state)
     assert_ok(tlog_create(&t.o, &e), e);
     c = (struct config){.trust_domain = td, .ca = {.max_lifetime = 3600, .permitted_dns = zones, .permitted_dns_count = 2}};
     c.log.dir = t.dir;
+    facts = (struct notices_facts){0};
     return 0;
 }
 
@@ -140,7 +149,7 @@ static void killed_between(void **state)
     buf_init(&vkey, 1024);
     tlog_vkey_write(&t.vkey, &vkey);
     c.ca.max_lifetime = 600;
-    assert_ok(notices_init(&n, &c, log, view(&vkey), 0, &e), e);
+    assert_ok(notices_init(&n, &(struct notices_facts){.config = &c, .log = log, .vkey = view(&vkey)}, &e), e);
     setenv("MAYFLY_FAULT_FILE", fault, 1);
     assert_int_equal(notices_tell(&n, NOW + 1, &e), -1);
     unsetenv("MAYFLY_FAULT_FILE");
@@ -199,6 +208,38 @@ static void clock_back(void **state)
     assert_int_equal(life(0, NOW), 4);
 }
 
+/* Each key once, before it is used; and since when, over a restart and whatever else changes. */
+static void jwt_key(void **state)
+{
+    struct buf raw;
+    struct tlog_record_info r;
+    uint8_t digest[32];
+    assert_int_equal(life(0, NOW), 2); /* a token without one */
+    assert_int_equal(since, 0);
+    facts.jwt_kid = "one";
+    facts.jwt_key = (struct bytes){(const uint8_t *)"key 1", 5};
+    assert_int_equal(life(0, NOW + 1), 3);
+    assert_int_equal(since, NOW + 1);
+    entry_at(2, &raw, &r);
+    assert_int_equal(r.code, TLOG_NEW_JWT_KEY);
+    assert_int_equal(r.time, NOW + 1);
+    assert_true(bytes_eq_str(r.value, "one"));
+    tlog_sha256(digest, "key 1", 5);
+    assert_memory_equal(r.digest.p, digest, 32);
+    buf_free(&raw);
+    assert_int_equal(life(0, NOW + 2), 3);
+    assert_int_equal(since, NOW + 1);
+    c.ca.max_lifetime = 600; /* both at once are told apart afterwards */
+    facts.jwt_kid = "two";
+    facts.jwt_key = (struct bytes){(const uint8_t *)"key 2", 5};
+    assert_int_equal(life(0, NOW + 3), 5);
+    assert_int_equal(life(0, NOW + 4), 5);
+    assert_int_equal(since, NOW + 3);
+    shell("echo 3 > '%s/jwt-key'", t.dir); /* where the policy stands */
+    assert_int_equal(life(0, NOW + 5), 6);
+    assert_int_equal(since, NOW + 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +248,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(killed_between, setup, teardown),
         cmocka_unit_test_setup_teardown(long_policy, setup, teardown),
         cmocka_unit_test_setup_teardown(clock_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(jwt_key, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
