@@ -12,10 +12,11 @@ static const struct kind {
 } kinds[] = {
     {ATTEST_JOIN_TOKEN, "join_token", ATTEST_MEDIA_JOIN_TOKEN, join_token_verify},
     {ATTEST_X509POP, "x509pop", ATTEST_MEDIA_X509POP, x509pop_verify},
+    {ATTEST_AGENT, "agent", ATTEST_MEDIA_AGENT, agent_evidence_verify},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 
-const char *const attest_media_types[] = {ATTEST_MEDIA_JOIN_TOKEN, ATTEST_MEDIA_X509POP};
+const char *const attest_media_types[] = {ATTEST_MEDIA_JOIN_TOKEN, ATTEST_MEDIA_X509POP, ATTEST_MEDIA_AGENT};
 const size_t attest_media_types_count = sizeof attest_media_types / sizeof *attest_media_types;
 _Static_assert(sizeof attest_media_types / sizeof *attest_media_types == KINDS,
                "every kind is advertised");
@@ -70,8 +71,8 @@ static const struct kind *record_open(const json_t *cmw, const char **text, size
     const struct kind *k = kind_by_media(media);
     if (!k) {
         err_set(e, ERR_BAD_EVIDENCE, "evidence-kind",
-                "this authority does not understand this kind of evidence; it takes %s and %s",
-                attest_media_types[0], attest_media_types[1]);
+                "this authority does not understand this kind of evidence; it takes %s, %s and %s",
+                attest_media_types[0], attest_media_types[1], attest_media_types[2]);
         return NULL;
     }
     *text = json_string_value(value);

@@ -2,8 +2,10 @@
 #ifndef ATTEST_KINDS_H
 #define ATTEST_KINDS_H
 #include "attest/attest.h"
+#include <openssl/x509.h>
 
 #define ATTEST_SIG_MAX 512
+#define ATTEST_CHAIN_MAX 4 /* certificates of an SVID that is shown */
 
 struct attest_input {
     struct bytes evidence; /* decoded */
@@ -16,6 +18,23 @@ struct attest_input {
  * it fails. */
 int join_token_verify(struct attest_result *r, const struct attest_input *in, struct err *e);
 int x509pop_verify(struct attest_result *r, const struct attest_input *in, struct err *e);
+int agent_evidence_verify(struct attest_result *r, const struct attest_input *in, struct err *e);
+
+/* svid.c: an SVID that is shown. Zeroed before, freed after, whatever failed. */
+struct shown {
+    X509 *certs[ATTEST_CHAIN_MAX]; /* owned; leaf first */
+    size_t n;
+    struct key *key;               /* owned; the leaf's */
+};
+/* The evidence's member "chain": form only. */
+int shown_read(struct shown *s, const json_t *obj, struct err *e);
+int shown_take(struct shown *s, const struct bytes *chain, size_t n, struct err *e); /* the same of DER */
+/* All but the holder's key: fills spiffe_id, times, serial and key_sha256. Rules "x509pop-…". */
+int shown_judge(struct attest_result *r, const struct shown *s, const struct attest_anchor *anchor,
+                const char *trust_domain, int64_t now, struct err *e);
+void shown_free(struct shown *s);
+/* Collect side: appends "chain":[…]. */
+int shown_write(struct buf *out, const struct bytes *chain, size_t n, struct err *e);
 
 /* Appends ["media","b64url(evidence)"]. */
 int attest_cmw_write(struct buf *out, const char *media, const struct buf *evidence, struct err *e);

@@ -67,7 +67,9 @@ static void test_names(void **state)
     assert_string_equal(attest_kind_name(ATTEST_JOIN_TOKEN), "join_token");
     assert_string_equal(attest_kind_name(ATTEST_X509POP), "x509pop");
     assert_string_equal(attest_kind_name((enum attest_kind)77), "unknown");
-    assert_int_equal(attest_media_types_count, 2);
+    assert_string_equal(attest_kind_name(ATTEST_AGENT), "agent");
+    assert_int_equal(attest_media_types_count, 3);
+    assert_string_equal(attest_media_types[2], ATTEST_MEDIA_AGENT);
 }
 
 static void test_key_authorization(void **state)
