@@ -40,7 +40,7 @@ static bool may_write(struct ra *ra, unsigned *hidden)
 /* The log's record of it; NULL-safe texts, cleaned, since they come from outside. Trouble of ours
  * is no refusal: whoever asked may ask again. */
 static void tell_log(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
-                     bool by_signer, const struct err *e)
+                     const char *agent, bool by_signer, const struct err *e)
 {
     const char *attestor = kind ? attest_kind_name(kind) : "";
     struct refusal r = {.count = 1, .has_session = s != NULL};
@@ -64,6 +64,7 @@ static void tell_log(struct ra *ra, const char *spiffe_id, const struct ra_sessi
     tlog_text_clean(r.why, sizeof r.why, e->msg, strlen(e->msg));
     tlog_text_clean(r.spiffe_id, sizeof r.spiffe_id, spiffe_id, strlen(spiffe_id));
     tlog_text_clean(r.attestor, sizeof r.attestor, attestor, strlen(attestor));
+    tlog_text_clean(r.requester, sizeof r.requester, agent, strlen(agent));
     if (s)
         memcpy(r.session, s->thumbprint_raw, sizeof r.session);
     if (*r.rule && *r.why)
@@ -73,13 +74,19 @@ static void tell_log(struct ra *ra, const char *spiffe_id, const struct ra_sessi
 void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
                    bool by_signer, const struct err *e)
 {
+    audit_refused_agent(ra, spiffe_id, s, kind, "", by_signer, e);
+}
+
+void audit_refused_agent(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
+                         const char *agent, bool by_signer, const struct err *e)
+{
     unsigned hidden;
     char id[512];
     atomic_fetch_add(&ra->refused, 1);
-    tell_log(ra, spiffe_id, s, kind, by_signer, e);
+    tell_log(ra, spiffe_id, s, kind, agent, by_signer, e);
     if (!may_write(ra, &hidden))
         return;
     snprintf(id, sizeof id, "%s", spiffe_id ? spiffe_id : ""); /* of outside origin: log.c escapes it */
     log_info("refused", "spiffe_id", id, "code", err_code_name(e->code), "rule", e->rule, "reason", e->msg, "session",
-             s ? s->id : "", "hidden_before", log_num(hidden), NULL);
+             s ? s->id : "", "agent", agent, "hidden_before", log_num(hidden), NULL);
 }

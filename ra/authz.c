@@ -10,7 +10,7 @@ struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err 
 {
     size_t n = strlen(spiffe_id) + 1;
     uint8_t token[32];
-    struct authz *a = calloc(1, sizeof *a + n);
+    struct authz *a = calloc(1, sizeof *a + RA_ID_LEN + n);
     if (!a) {
         no_memory(e);
         return NULL;
@@ -22,8 +22,21 @@ struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err 
     b64url_encode(a->challenge_token, token, sizeof token);
     a->session = s;
     a->status = a->challenge = RA_PENDING;
-    memcpy(a->spiffe_id, spiffe_id, n);
+    memcpy(a->name, s->id, RA_ID_LEN);
+    memcpy(a->name + RA_ID_LEN, spiffe_id, n);
+    a->spiffe_id = a->name + RA_ID_LEN;
     return a;
+}
+
+struct voucher *voucher_new(const char entry[RA_ID_LEN + 1], const char *serial, const uint8_t key[32])
+{
+    struct voucher *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    memcpy(v->entry, entry, sizeof v->entry);
+    snprintf(v->serial, sizeof v->serial, "%s", serial);
+    memcpy(v->key, key, sizeof v->key);
+    return v;
 }
 
 void authz_free(struct authz *a)
@@ -32,39 +45,112 @@ void authz_free(struct authz *a)
         return;
     strings_free(&a->selectors);
     free(a->requester);
+    free(a->voucher);
     free(a->error);
     free(a);
 }
 
+static struct authz *pair_find(const struct ra *ra, const struct ra_session *s, const char *spiffe_id)
+{
+    char name[RA_ID_LEN + SPIFFE_ID_MAX + 1];
+    size_t n = strlen(spiffe_id);
+    if (n > SPIFFE_ID_MAX)
+        return NULL;
+    memcpy(name, s->id, RA_ID_LEN);
+    memcpy(name + RA_ID_LEN, spiffe_id, n);
+    struct map_node *node = map_find(&ra->pairs, name, RA_ID_LEN + n);
+    return node ? MAP_OBJECT(node, struct authz, pair) : NULL;
+}
+
+/* Alike ones are few: a valid one, and those that are not are bounded for the whole session. */
+static void pair_add(struct ra *ra, struct authz *a)
+{
+    struct authz *first = pair_find(ra, a->session, a->spiffe_id);
+    a->alike = first ? first->alike : NULL;
+    if (first)
+        first->alike = a;
+    else
+        map_add(&ra->pairs, &a->pair, a->name, RA_ID_LEN + strlen(a->spiffe_id));
+}
+
+static void pair_remove(struct ra *ra, struct authz *a)
+{
+    struct authz *x = pair_find(ra, a->session, a->spiffe_id);
+    if (x == a) {
+        map_remove(&ra->pairs, &a->pair);
+        if (a->alike)
+            map_add(&ra->pairs, &a->alike->pair, a->alike->name, RA_ID_LEN + strlen(a->spiffe_id));
+        return;
+    }
+    while (x && x->alike != a)
+        x = x->alike;
+    if (x)
+        x->alike = a->alike;
+}
+
+/* When it comes, and before it goes or is no longer valid. */
+static void count_valid(struct ra *ra, const struct authz *a, bool comes)
+{
+    if (a->status != RA_VALID)
+        return;
+    if (comes) {
+        ra->valid_authz++;
+        a->session->authz_valid++;
+    } else {
+        ra->valid_authz--;
+        a->session->authz_valid--;
+    }
+}
+
 void authz_add(struct ra *ra, struct authz *a)
 {
-    a->next = a->session->authz;
-    a->session->authz = a;
-    a->session->authz_count++;
+    struct ra_session *s = a->session;
+    a->prev = NULL;
+    a->next = s->authz;
+    if (s->authz)
+        s->authz->prev = a;
+    s->authz = a;
+    s->authz_count++;
     map_add(&ra->authz, &a->node, a->id, RA_ID_LEN);
-    ra->valid_authz += a->status == RA_VALID;
+    pair_add(ra, a);
+    count_valid(ra, a, true);
 }
 
 void authz_remove(struct ra *ra, struct authz *a)
 {
-    for (struct authz **p = &a->session->authz; *p; p = &(*p)->next)
-        if (*p == a) {
-            *p = a->next;
-            a->session->authz_count--;
-            break;
-        }
+    if (a->prev)
+        a->prev->next = a->next;
+    else
+        a->session->authz = a->next;
+    if (a->next)
+        a->next->prev = a->prev;
+    a->session->authz_count--;
     map_remove(&ra->authz, &a->node);
-    ra->valid_authz -= a->status == RA_VALID;
+    pair_remove(ra, a);
+    count_valid(ra, a, false);
     authz_free(a);
 }
 
 void authz_facts(const struct authz *a, struct facts *f)
 {
-    *f = (struct facts){.proven_id = a->proves ? a->spiffe_id : NULL, .entry_id = a->entry,
-                        .selectors = a->selectors.v, .selectors_count = a->selectors.n};
+    *f = (struct facts){.proven_id = a->proves ? a->spiffe_id : NULL, .agent = a->voucher ? a->requester : NULL,
+                        .entry_id = a->entry, .selectors = a->selectors.v, .selectors_count = a->selectors.n};
 }
 
 /* --- looking ---------------------------------------------------------------------------------------------------------- */
+
+bool authz_revoked(const struct ra *ra, const struct authz *a)
+{
+    return a->voucher && ra->revocations.n > 0 && svid_revoked(ra, a->requester, a->voucher->serial, a->voucher->key);
+}
+
+/* An agent's word counts as long as the agent does: its entry is the one that it vouched under, its SVID good.
+ * (That this has not ended, a->expires says.) */
+static bool voucher_stands(const struct ra *ra, const struct authz *a)
+{
+    const struct entry *x = registry_by_spiffe_id(&ra->entries, a->requester);
+    return x && strcmp(x->x.id, a->voucher->entry) == 0 && !authz_revoked(ra, a);
+}
 
 static bool still_holds(const struct ra *ra, const struct authz *a)
 {
@@ -72,21 +158,22 @@ static bool still_holds(const struct ra *ra, const struct authz *a)
     struct err ignored;
     const struct entry *x = registry_by_spiffe_id(&ra->entries, a->spiffe_id);
     authz_facts(a, &f);
-    return decide(x ? &x->x : NULL, a->spiffe_id, ra->authority, &f, &ignored) == 0;
+    return decide(x ? &x->x : NULL, a->spiffe_id, ra->authority, &f, &ignored) == 0 &&
+           (!a->voucher || voucher_stands(ra, a));
 }
 
 struct authz *authz_live(const struct ra *ra, const struct ra_session *s, const char *spiffe_id, int64_t now)
 {
-    for (struct authz *a = s->authz; a; a = a->next)
-        if (a->status == RA_VALID && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0 && still_holds(ra, a))
+    for (struct authz *a = pair_find(ra, s, spiffe_id); a; a = a->alike)
+        if (a->status == RA_VALID && a->expires > now && still_holds(ra, a))
             return a;
     return NULL;
 }
 
 struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now)
 {
-    for (struct authz *a = s->authz; a; a = a->next)
-        if (a->status == RA_PENDING && a->expires > now && strcmp(a->spiffe_id, spiffe_id) == 0)
+    for (struct authz *a = pair_find(s->ra, s, spiffe_id); a; a = a->alike)
+        if (a->status == RA_PENDING && a->expires > now)
             return a;
     return NULL;
 }
@@ -98,11 +185,16 @@ struct authz *authz_find(struct ra *ra, const struct ra_session *s, const char *
     return a && a->session == s ? a : NULL;
 }
 
+static bool has_room(const struct ra_session *s)
+{
+    return s->authz_count < RA_AUTHZ_SESSION_MAX && s->authz_count - s->authz_valid < RA_AUTHZ_OPEN_MAX;
+}
+
 /* Room for one more in the session's list; makes it from what can not be used any more. */
 int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e)
 {
     struct authz *next;
-    if (s->authz_count < RA_AUTHZ_SESSION_MAX)
+    if (has_room(s))
         return 0;
     for (struct authz *a = s->authz; a; a = next) {
         next = a->next;
@@ -110,10 +202,12 @@ int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e)
         if (a->status != RA_VALID && a->challenge != RA_PROCESSING && (a->status != RA_PENDING || a->expires <= now))
             authz_remove(ra, a);
     }
-    if (s->authz_count < RA_AUTHZ_SESSION_MAX)
+    if (has_room(s))
         return 0;
-    return err_set(e, ERR_RATE, "authorizations", "this account has %d authorizations; use another for more",
-                   RA_AUTHZ_SESSION_MAX);
+    return err_set(e, ERR_RATE, "authorizations",
+                   "this account has %zu authorizations, %zu of them valid; %d, and %d that are not valid, is the most. Use "
+                   "another for more",
+                   s->authz_count, s->authz_valid, RA_AUTHZ_SESSION_MAX, RA_AUTHZ_OPEN_MAX);
 }
 
 /* --- changing ------------------------------------------------------------------------------------------------------------ */
@@ -129,10 +223,8 @@ static void orders_move(struct ra_session *s, const char *from, const char *to)
 void authz_install(struct ra *ra, struct authz *fresh)
 {
     struct authz *next;
-    for (struct authz *a = fresh->session->authz; a; a = next) {
-        next = a->next;
-        if (strcmp(a->spiffe_id, fresh->spiffe_id) != 0)
-            continue;
+    for (struct authz *a = pair_find(ra, fresh->session, fresh->spiffe_id); a; a = next) {
+        next = a->alike;
         /* Another challenge of this pair that is being answered keeps its object for the answer. */
         if (a->challenge == RA_PROCESSING && strcmp(a->id, fresh->id) != 0)
             continue;
@@ -145,7 +237,7 @@ void authz_install(struct ra *ra, struct authz *fresh)
 
 void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why)
 {
-    ra->valid_authz -= a->status == RA_VALID;
+    count_valid(ra, a, false);
     a->status = status;
     if (a->challenge != RA_VALID)
         a->challenge = RA_INVALID;

@@ -18,12 +18,14 @@
 /* --- limits, in one place ------------------------------------------------------------------------- */
 #define RA_SESSIONS_MAX 131072       /* accounts; more: ERR_RATE, rule "sessions" */
 #define RA_ORDERS_PENDING_MAX 16384  /* not yet authorized; ERR_RATE, rule "orders" */
-#define RA_ORDERS_SESSION_MAX 64     /* open, of one session; ERR_RATE, rule "orders-session" */
+#define RA_ORDERS_SESSION_MAX 256    /* open, of one session; ERR_RATE, rule "orders-session"; */
+#define RA_ORDERS_STRANGER_MAX 64    /* of one that has proven nothing yet */
 #define RA_ORDERS_FINISHED 2048      /* of each kind, kept to be read again; then the oldest goes, */
 #define RA_ORDER_KEPT 60             /* but a plain one with its certificate not before so many seconds, */
-#define RA_ORDERS_SERVED_SESSION 64  /* unless its session has more of them */
+#define RA_ORDERS_SERVED_SESSION 256 /* unless its session has more of them */
 #define RA_ORDER_LIFETIME 600        /* seconds, while open */
-#define RA_AUTHZ_SESSION_MAX 256     /* of one session; ERR_RATE, rule "authorizations" */
+#define RA_AUTHZ_SESSION_MAX 4096    /* of one session, which may be an agent's; ERR_RATE, rule "authorizations"; */
+#define RA_AUTHZ_OPEN_MAX 256        /* of these not valid */
 #define RA_OPS_MAX 8192              /* writes that wait; ERR_UNAVAILABLE, rule "store-queue" */
 #define RA_SELECTORS_MAX ATTEST_SELECTORS_MAX
 #define RA_SELECTOR_LEN 1024
@@ -48,10 +50,12 @@ struct entry { /* immutable once made; an update makes another */
     struct ra_entry x;
     struct map_node by_id;
 };
-struct registry { /* entries: in order of SPIFFE ID, and by id */
+struct registry { /* entries: in order of SPIFFE ID, by id, and by parent */
     struct entry **sorted; /* owned; each holds a reference */
     size_t n, cap;
     struct map by_id;
+    struct map families;   /* family.c */
+    uint64_t changes, run; /* how many there were; a random number */
 };
 
 struct token { /* immutable but for `spent` and `revoked` */
@@ -65,9 +69,16 @@ struct token { /* immutable but for `spent` and `revoked` */
     bool revoked;         /* and so spent */
 };
 
+struct voucher { /* the SVID that an agent vouched with, beside its ID */
+    char entry[RA_ID_LEN + 1]; /* the agent's entry */
+    char serial[41];
+    uint8_t key[32];
+};
 struct authz {
     struct map_node node;      /* by id */
-    struct authz *next;        /* of the session's list */
+    struct map_node pair;      /* by session and SPIFFE ID: of alike ones one is in the map, */
+    struct authz *alike;       /* and the others are behind it */
+    struct authz *prev, *next; /* of the session's list */
     struct ra_session *session;/* not owned: the session outlives its list */
     char id[RA_ID_LEN + 1];
     enum ra_status status, challenge;
@@ -82,7 +93,9 @@ struct authz {
     struct strings selectors;
     uint8_t salt[16], evidence[32];
     char *requester;           /* owned: SPIFFE ID that the evidence proves; NULL: none */
-    char spiffe_id[];
+    struct voucher *voucher;   /* owned; of an agent's evidence alone, whose ID is the requester */
+    const char *spiffe_id;     /* into name */
+    char name[];               /* what pair is by: the session's id, RA_ID_LEN bytes, and the SPIFFE ID */
 };
 
 struct order;
@@ -101,7 +114,7 @@ struct ra_session {
     int64_t created;
     _Atomic int64_t used;      /* when a signature by its key was last verified */
     struct authz *authz;       /* owned list */
-    size_t authz_count;
+    size_t authz_count, authz_valid;
     struct order *open;        /* list of its open orders */
     size_t open_count;
     struct order *served, *served_last; /* list of its plain orders that are kept with their certificate, oldest first */
@@ -196,7 +209,7 @@ struct ra {
 
     pthread_mutex_t lock;        /* guards all below, see above */
     struct registry entries;
-    struct map tokens, sessions, thumbprints, authz, orders;
+    struct map tokens, sessions, thumbprints, authz, pairs, orders;
     struct revocations revocations;
     struct order_list open;
     size_t pending;              /* of the open ones */
@@ -215,8 +228,11 @@ struct ra {
         uint8_t root[4096];
         size_t root_len;
         char vkey[512];
+        uint8_t jwt_key[CA_JWT_KEY_MAX];
+        size_t jwt_key_len;
+        int64_t jwt_since;
     } bundle;
-    atomic_uint_fast64_t issued, refused, store_bytes;
+    atomic_uint_fast64_t issued, jwts, refused, store_bytes;
     struct { /* told.c */
         pthread_mutex_t lock;    /* guards known */
         struct map known;
@@ -259,6 +275,12 @@ void entry_unref(struct entry *x);
 int selector_check(const char *s, struct err *e);             /* entry.c: rule "selector" */
 int selectors_check(char *const *v, size_t n, struct err *e);
 
+/* --- family.c: under the lock, but for init; of registry.c alone ---------------------------------------- */
+int families_init(struct registry *r);
+void families_free(struct registry *r);
+int family_put(struct registry *r, struct entry *x); /* replaces one of its SPIFFE ID and parent; -1: out of memory */
+void family_remove(struct registry *r, const struct entry *x);
+
 /* --- token.c ------------------------------------------------------------------------------------------ */
 void token_free(struct token *t);
 /* Adds what the token gives (its ID, its selectors) to a verified join_token result. Refuses
@@ -277,11 +299,13 @@ size_t session_end(struct ra *ra, struct ra_session *s, bool revoked);
 int session_refuse(const struct ra_session *s, struct err *e); /* a deactivated one, by its rule */
 
 /* --- authz.c: memory; under the lock unless it says otherwise ------------------------------------------ */
-struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err *e); /* in no list yet; no lock needed */
+/* In no list yet; no lock needed. The session has its id. */
+struct authz *authz_new(struct ra_session *s, const char *spiffe_id, struct err *e);
+struct voucher *voucher_new(const char entry[RA_ID_LEN + 1], const char *serial, const uint8_t key[32]); /* no lock needed */
 void authz_free(struct authz *a);
 void authz_add(struct ra *ra, struct authz *a);
 void authz_remove(struct ra *ra, struct authz *a); /* and frees it */
-/* Valid, and the entry is there and still matched by what was shown. */
+/* Valid, and the entry is there and still matched by what was shown; and an agent that vouched is still there. */
 struct authz *authz_live(const struct ra *ra, const struct ra_session *s, const char *spiffe_id, int64_t now);
 struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now);
 struct authz *authz_find(struct ra *ra, const struct ra_session *s, const char *id);
@@ -289,6 +313,8 @@ int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e);
 void authz_install(struct ra *ra, struct authz *fresh); /* valid: replaces the pair's others */
 void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why); /* and its open orders */
 void authz_facts(const struct authz *a, struct facts *f);
+/* The SVID that an agent vouched with was revoked. False where no agent did. */
+bool authz_revoked(const struct ra *ra, const struct authz *a);
 
 /* --- vouch.c: evidence becomes an authorization --------------------------------------------------------- */
 typedef void vouch_cb(void *arg, const struct err *e); /* e NULL: the authorization lives */
@@ -323,6 +349,8 @@ void order_answer(struct order *o, ra_order_cb *cb, void *arg); /* takes the loc
 struct csr;
 /* o: the caller's reference is consumed when 0; then cb comes exactly once. -1: the order is as it was. */
 int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb, void *arg, struct err *e);
+/* Of a certificate for an entry with this ttl. */
+unsigned issue_lifetime(const struct config *c, unsigned ttl);
 /* The request asks for these names, with a key of its own. No lock needed. */
 int issue_check_csr(const struct ra_session *s, const struct csr *csr, const char *uri, const char *const *dns,
                     size_t dns_count, struct err *e);
@@ -350,9 +378,12 @@ int revocations_key(const struct revocations *all, const uint8_t key[32], struct
 bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, const struct authz *a);
 bool revocation_ends_token(const struct ra *ra, const struct revocation *r, const struct token *t);
 
-/* --- revoke.c: these take the lock ----------------------------------------------------------------------------- */
+/* --- revoked.c: these take the lock, but for svid_revoked ------------------------------------------------------- */
+bool svid_revoked(const struct ra *ra, const char *spiffe_id, const char *serial, const uint8_t key[32]);
+bool certificate_revoked(struct ra *ra, const struct ra_certificate *c); /* by any kind that names it */
 int revoked_key(struct ra *ra, const uint8_t key[32], struct err *e);        /* rule "csr-key-revoked" */
 int revoked_svid(struct ra *ra, const struct svid *v, struct err *e);        /* rule "revoked" */
+/* revoke.c */
 void revocation_told(struct ra *ra, int64_t id, uint64_t index);
 
 /* --- chain.c ---------------------------------------------------------------------------------------------------- */
@@ -375,5 +406,8 @@ void audit_issued(struct ra *ra, const struct order *o);
 /* s, kind: NULL and 0 where there is none. by_signer: the signer refused what this authority asked. */
 void audit_refused(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
                    bool by_signer, const struct err *e);
+/* The same of what an agent vouched for; "": none did. */
+void audit_refused_agent(struct ra *ra, const char *spiffe_id, const struct ra_session *s, enum attest_kind kind,
+                         const char *agent, bool by_signer, const struct err *e);
 
 #endif

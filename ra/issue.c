@@ -60,9 +60,10 @@ int issue_check_csr(const struct ra_session *s, const struct csr *csr, const cha
 }
 
 /* 5. The lifetime: the entry's, else the default; a maximum lowered since clips it. */
-static unsigned lifetime(const struct config *c, const struct grant *g)
+unsigned issue_lifetime(const struct config *c, unsigned ttl)
 {
-    unsigned ttl = g->ttl ? g->ttl : c->ca.default_lifetime;
+    if (!ttl)
+        ttl = c->ca.default_lifetime;
     return ttl < c->ca.max_lifetime ? ttl : c->ca.max_lifetime;
 }
 
@@ -73,7 +74,7 @@ static int ask_signer(struct ra *ra, struct order *o, const struct grant *g, con
 {
     const char *kind = attest_kind_name(g->kind);
     struct ca_issue m = {.profile = CA_PROFILE_WORKLOAD,
-                         .lifetime = lifetime(ra->config, g),
+                         .lifetime = issue_lifetime(ra->config, g->ttl),
                          .spiffe_id = {(const uint8_t *)o->uri, strlen(o->uri)},
                          .dns_count = (uint8_t)o->dns_count,
                          .spki = csr->spki,
@@ -146,9 +147,13 @@ static void issue_failed(struct ra *ra, struct order *o, bool by_signer, const s
     order_unref(o);
 }
 
-/* What was revoked while the signer was at work is given to nobody. */
-static int check_revoked(const struct ra *ra, const struct order *o, struct err *e)
+/* What was revoked while the signer was at work is given to nobody; nor what an agent vouched for that was revoked,
+ * in whatever session. */
+static int check_revoked(struct ra *ra, const struct order *o, struct err *e)
 {
+    const struct authz *a = authz_find(ra, o->session, o->authz);
+    if (a && authz_revoked(ra, a))
+        return err_set(e, ERR_UNAUTHORIZED, "revoked", "the SVID of the agent that vouched was revoked meanwhile");
     return atomic_load(&o->session->revoked) ? session_refuse(o->session, e) : revocations_key(&ra->revocations, o->key_sha256, e);
 }
 

@@ -150,6 +150,20 @@ static int load_session(void *arg, const struct store_row *row, struct err *e)
     return 0;
 }
 
+/* Of what an agent vouched for, and of nothing else. */
+static int load_voucher(struct authz *a, const struct store_row *row, struct err *e)
+{
+    char entry[RA_ID_LEN + 1] = "";
+    struct bytes key = row_blob(row, 14);
+    bool vouched = a->kind == ATTEST_AGENT;
+    if (vouched != (*row_text(row, 12) != 0) || (vouched && (!a->requester || copy_id(entry, row_text(row, 12)) < 0)) ||
+        key.len != (vouched ? 32 : 0) || strlen(row_text(row, 13)) >= sizeof a->voucher->serial)
+        return damaged(e, "authorizations", "agent");
+    if (vouched && !(a->voucher = voucher_new(entry, row_text(row, 13), key.p)))
+        return no_memory(e);
+    return 0;
+}
+
 static int load_authz(void *arg, const struct store_row *row, struct err *e)
 {
     struct ra *ra = arg;
@@ -162,7 +176,7 @@ static int load_authz(void *arg, const struct store_row *row, struct err *e)
     if (!a)
         return -1;
     bool good = copy_id(a->id, row_text(row, 0)) == 0 && copy_id(a->entry, row_text(row, 3)) == 0 &&
-                row_int(row, 4) >= ATTEST_JOIN_TOKEN && row_int(row, 4) <= ATTEST_X509POP &&
+                row_int(row, 4) >= ATTEST_JOIN_TOKEN && row_int(row, 4) <= ATTEST_AGENT &&
                 salt.len == sizeof a->salt && list_read(&a->selectors, row_text(row, 6), RA_SELECTORS_MAX) == 0;
     if (good)
         memcpy(a->salt, salt.p, sizeof a->salt);
@@ -179,6 +193,10 @@ static int load_authz(void *arg, const struct store_row *row, struct err *e)
     if (*row_text(row, 11) && !(a->requester = copy_text(row, 11))) {
         authz_free(a);
         return no_memory(e);
+    }
+    if (load_voucher(a, row, e) < 0) {
+        authz_free(a);
+        return -1;
     }
     a->status = a->challenge = RA_VALID;
     a->session->attested = true;
@@ -251,7 +269,7 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         {"SELECT hash, spiffe_id, entry, selectors, created, expires, spent FROM tokens", load_token},
         {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},
         {"SELECT id, session, spiffe_id, entry, kind, proves, selectors, salt, evidence, validated, expires,"
-         " requester FROM authorizations", load_authz},
+         " requester, agent_entry, agent_serial, agent_key FROM authorizations", load_authz},
         {"SELECT id, time, by, value, reason, actor, comment, session, key, log_index FROM revocations ORDER BY id",
          load_revocation},
         {"SELECT id, type, body FROM outbox ORDER BY id", load_deed},

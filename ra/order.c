@@ -164,10 +164,10 @@ int order_room(const struct ra *ra, const struct ra_session *s, bool pending, st
     if (pending && ra->pending >= RA_ORDERS_PENDING_MAX)
         return err_set(e, ERR_RATE, "orders", "%d orders wait for their authorization; try again later",
                        RA_ORDERS_PENDING_MAX);
-    if (s->open_count >= RA_ORDERS_SESSION_MAX)
+    const size_t max = s->attested ? RA_ORDERS_SESSION_MAX : RA_ORDERS_STRANGER_MAX;
+    if (s->open_count >= max)
         return err_set(e, ERR_RATE, "orders-session",
-                       "%d orders of this account are open; finish them, or wait until they expire",
-                       RA_ORDERS_SESSION_MAX);
+                       "%zu orders of this account are open; finish them, or wait until they expire", s->open_count);
     return 0;
 }
 

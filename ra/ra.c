@@ -52,7 +52,7 @@ const char *ra_status_name(enum ra_status s)
 
 static int make_memory(struct ra *ra, struct err *e)
 {
-    struct map *maps[] = {&ra->tokens, &ra->sessions, &ra->thumbprints, &ra->authz, &ra->orders};
+    struct map *maps[] = {&ra->tokens, &ra->sessions, &ra->thumbprints, &ra->authz, &ra->pairs, &ra->orders};
     int rc = registry_init(&ra->entries);
     if (rc == 0)
         rc = revocations_init(&ra->revocations);
@@ -135,6 +135,7 @@ void ra_close(struct ra *ra)
     map_free(&ra->sessions);
     map_free(&ra->thumbprints);
     map_free(&ra->authz);
+    map_free(&ra->pairs);
     map_free(&ra->orders);
     buf_free(&ra->bundle.text);
     pthread_cond_destroy(&ra->writer.wake);
@@ -154,6 +155,7 @@ void ra_stats(struct ra *ra, struct ra_stats *s)
                            .authorizations = ra->valid_authz, .orders = ra->open.count};
     pthread_mutex_unlock(&ra->lock);
     s->issued = atomic_load(&ra->issued);
+    s->jwts = atomic_load(&ra->jwts);
     s->refused = atomic_load(&ra->refused);
     s->store_bytes = atomic_load(&ra->store_bytes);
 }
@@ -163,8 +165,7 @@ void ra_signer(struct ra *ra, struct ca_snapshot *s)
     ca_client_snapshot(ra->ca, s);
 }
 
-/* The root's beginning: it grows with every new root. */
-static int root_sequence(struct bytes root, uint64_t *sequence, struct err *e)
+static int root_from(struct bytes root, int64_t *from, struct err *e)
 {
     const unsigned char *p = root.p;
     struct tm tm;
@@ -173,15 +174,37 @@ static int root_sequence(struct bytes root, uint64_t *sequence, struct err *e)
     X509_free(x);
     if (!ok)
         return err_set(e, ERR_INTERNAL, "bundle-root", "the root certificate can not be read");
-    *sequence = (uint64_t)timegm(&tm);
+    *from = (int64_t)timegm(&tm);
     return 0;
 }
 
 static int bundle_make(const struct ca_snapshot *s, struct buf *text, struct err *e)
 {
-    struct bytes root = {s->root, s->root_len}, vkey = {(const uint8_t *)s->vkey, strlen(s->vkey)};
-    uint64_t sequence = 0;
-    return root_sequence(root, &sequence, e) < 0 ? -1 : bundle_write(text, root, vkey, sequence, e);
+    struct bundle b = {.root = {s->root, s->root_len},
+                       .vkey = {(const uint8_t *)s->vkey, strlen(s->vkey)},
+                       .jwt_key = {s->jwt_key, s->jwt_key_len},
+                       .jwt_since = s->jwt_since};
+    return root_from(b.root, &b.root_from, e) < 0 ? -1 : bundle_write(text, &b, e);
+}
+
+/* Under the lock. */
+static bool bundle_is_of(const struct ra *ra, const struct ca_snapshot *s)
+{
+    return ra->bundle.root_len == s->root_len && memcmp(ra->bundle.root, s->root, s->root_len) == 0 &&
+           strcmp(ra->bundle.vkey, s->vkey) == 0 && ra->bundle.jwt_since == s->jwt_since &&
+           ra->bundle.jwt_key_len == s->jwt_key_len && memcmp(ra->bundle.jwt_key, s->jwt_key, s->jwt_key_len) == 0;
+}
+
+static void bundle_keep(struct ra *ra, const struct ca_snapshot *s, const struct buf *text)
+{
+    buf_reset(&ra->bundle.text);
+    buf_put(&ra->bundle.text, text->p, text->len);
+    memcpy(ra->bundle.root, s->root, s->root_len);
+    ra->bundle.root_len = ra->bundle.text.failed ? 0 : s->root_len;
+    memcpy(ra->bundle.vkey, s->vkey, sizeof ra->bundle.vkey);
+    memcpy(ra->bundle.jwt_key, s->jwt_key, sizeof ra->bundle.jwt_key);
+    ra->bundle.jwt_key_len = s->jwt_key_len;
+    ra->bundle.jwt_since = s->jwt_since;
 }
 
 int ra_bundle(struct ra *ra, struct buf *out, struct err *e)
@@ -194,22 +217,19 @@ int ra_bundle(struct ra *ra, struct buf *out, struct err *e)
         return err_set(e, ERR_UNAVAILABLE, "signer-away",
                        "the signer has not shown its root certificate yet; try again in a moment");
     pthread_mutex_lock(&ra->lock);
-    bool same = ra->bundle.root_len == s.root_len && memcmp(ra->bundle.root, s.root, s.root_len) == 0 &&
-                strcmp(ra->bundle.vkey, s.vkey) == 0;
+    bool same = bundle_is_of(ra, &s);
     if (same)
         buf_put(out, ra->bundle.text.p, ra->bundle.text.len);
     pthread_mutex_unlock(&ra->lock);
     if (!same) {
         buf_init(&text, BUNDLE_MAX);
         rc = bundle_make(&s, &text, e);
+        if (rc == 0 && ra->config->ca.max_lifetime > ra->config->crl.short_limit) /* such certificates name one (ca/tbs.h) */
+            rc = bundle_add_crls(&text, ra->config->external_url, ra->config->crl.shards, e);
         if (rc == 0) {
             buf_put(out, text.p, text.len);
             pthread_mutex_lock(&ra->lock);
-            buf_reset(&ra->bundle.text);
-            buf_put(&ra->bundle.text, text.p, text.len);
-            memcpy(ra->bundle.root, s.root, s.root_len);
-            ra->bundle.root_len = ra->bundle.text.failed ? 0 : s.root_len;
-            memcpy(ra->bundle.vkey, s.vkey, sizeof ra->bundle.vkey);
+            bundle_keep(ra, &s, &text);
             pthread_mutex_unlock(&ra->lock);
         }
         buf_free(&text);

@@ -15,6 +15,9 @@
  * verified and an entry for that SPIFFE ID exists whose parent is the authority and which the
  * evidence matches: every selector of the entry (at least one) is among the evidence's selectors,
  * or the evidence proves the ID itself (a join token made for that very ID; an SVID of that ID).
+ * An entry whose parent is an agent is authorized by that agent's word alone, on every selector of the entry (at least
+ * one); an agent's word counts for nothing else, and no longer than the SVID that it vouched with, its entry, and
+ * until one of them is revoked.
  * What was shown or made for an entry ends with it: an entry that is deleted and created again is
  * another, and authorizations, join tokens and SVIDs of the first get nothing from it.
  */
@@ -112,6 +115,20 @@ void ra_authz_deactivate(struct ra *ra, struct ra_session *s, const char *id, ra
 void ra_challenge_answer(struct ra *ra, struct ra_session *s, const char *authz_id,
                          const json_t *evidence, ra_authz_cb *cb, void *arg);
 
+/* --- JWT-SVIDs (jwt.c) --------------------------------------------------------------------------- */
+struct ra_jwt_request {
+    const char *spiffe_id;
+    const char *const *audiences;
+    size_t audiences_count;
+    unsigned ttl;            /* seconds; 0: the default. Clipped to what the entry and the authority allow */
+    const json_t *evidence;  /* CMW record or NULL; used when the ID is not yet authorized */
+    const char *freshness;   /* as of an order */
+};
+/* As an order of one round trip, for a token: the session has a living authorization for the ID, or the
+ * evidence gives it one. Logged before it is signed. Rules: "audience", "jwt-off", "authorization", and those of
+ * orders and evidence. */
+void ra_jwt_new(struct ra *ra, struct ra_session *s, const struct ra_jwt_request *r, ca_jwt_cb *cb, void *arg);
+
 /* --- administration ------------------------------------------------------------------------------ */
 struct ra_entry { /* strings owned by whoever made it */
     char id[RA_ID_LEN + 1];
@@ -139,6 +156,23 @@ void ra_entry_get(struct ra *ra, const char *id_or_spiffe_id, ra_entry_cb *cb, v
  * until it answers false: enough. *more: some are left. -1: out of memory. */
 int ra_entry_each(struct ra *ra, const char *after, size_t limit,
                   bool (*each)(void *arg, const struct ra_entry *x), void *arg, bool *more, struct err *e);
+
+/* What is behind an agent, for a session that is authorized for the agent's ID (else ERR_UNAUTHORIZED, rule
+ * "agent-session"). */
+#define RA_AGENT_PAGE 256 /* entries, at most */
+struct ra_agent_entries {
+    const char *agent; /* its SPIFFE ID */
+    const char *have;  /* a version that is known; "" or NULL: none */
+    const char *after; /* a page of those after this SPIFFE ID; "" or NULL: the first */
+    /* answered: */
+    char version[40];  /* another one whenever an entry of this agent has changed, come or gone */
+    bool unchanged;    /* it is `have`, and no entry is called */
+    bool more;         /* some are left */
+};
+/* Calls each in order of SPIFFE ID, from after `after` on, with its lifetime (the default filled in), until it
+ * answers false: this one did not fit, and comes with the next page. version is there before the first. */
+int ra_agent_entries(struct ra *ra, struct ra_session *s, struct ra_agent_entries *q,
+                     bool (*each)(void *arg, const struct ra_entry *x, unsigned ttl), void *arg, struct err *e);
 
 /* Whether this chain (DER, leaf first; the holder's key was proven by TLS) is a living SVID of ours, in the
  * log, not revoked, of an entry that is an auditor's now. ERR_UNAUTHORIZED, rules "audit-certificate" (none,
@@ -202,8 +236,23 @@ void ra_revoke(struct ra *ra, const struct ra_revoke *want, ra_revoke_cb *cb, vo
 int ra_revocation_each(struct ra *ra, int64_t after, size_t limit,
                        bool (*each)(void *arg, const struct ra_revocation *r), void *arg, bool *more, struct err *e);
 
+/* --- renewal (RFC 9773) --------------------------------------------------------------------------- */
+struct ra_certificate { /* as the log has it; nothing owned */
+    uint64_t serial;    /* (log number << 48) | index */
+    int64_t not_before, not_after;
+    const char *spiffe_id, *entry, *agent; /* entry's id; who asked for it; "" when the log names none */
+    const uint8_t *key; /* SHA-256 of the SubjectPublicKeyInfo */
+    bool current;       /* its issuer's key is the one in use now */
+};
+struct ra_renewal {
+    int64_t start, end; /* the suggested window, wall seconds */
+    unsigned again;     /* seconds until it should be asked for again */
+    bool pulled;        /* forward: by a revocation that names it, or a rotation */
+};
+void ra_renewal(struct ra *ra, const struct ra_certificate *c, int64_t now, struct ra_renewal *r);
+
 struct ra_stats {
-    uint64_t entries, tokens, sessions, authorizations, orders, issued, refused, store_bytes;
+    uint64_t entries, tokens, sessions, authorizations, orders, issued, jwts, refused, store_bytes;
 };
 void ra_stats(struct ra *ra, struct ra_stats *s);
 /* The authority's trust material, for api/: DER root and issuing, the bundle document. */

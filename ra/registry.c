@@ -84,7 +84,7 @@ void entry_unref(struct entry *x)
 int registry_init(struct registry *r)
 {
     memset(r, 0, sizeof *r);
-    return map_init(&r->by_id);
+    return map_init(&r->by_id) < 0 || families_init(r) < 0 ? -1 : 0;
 }
 
 void registry_free(struct registry *r)
@@ -92,6 +92,7 @@ void registry_free(struct registry *r)
     for (size_t i = 0; i < r->n; i++)
         entry_unref(r->sorted[i]);
     free(r->sorted);
+    families_free(r);
     map_free(&r->by_id);
     memset(r, 0, sizeof *r);
 }
@@ -141,11 +142,13 @@ int registry_put(struct registry *r, struct entry *x)
 {
     size_t at = lower_bound(r, x->x.spiffe_id);
     struct entry *old = at < r->n && strcmp(r->sorted[at]->x.spiffe_id, x->x.spiffe_id) == 0 ? r->sorted[at] : NULL;
-    if (!old && make_room(r) < 0) {
+    if ((!old && make_room(r) < 0) || family_put(r, x) < 0) {
         entry_unref(x);
         return -1;
     }
     if (old) {
+        if (strcmp(old->x.parent, x->x.parent) != 0)
+            family_remove(r, old);
         map_remove(&r->by_id, &old->by_id);
         entry_unref(old);
     } else {
@@ -165,6 +168,7 @@ void registry_remove(struct registry *r, struct entry *x)
     memmove(r->sorted + at, r->sorted + at + 1, (r->n - at - 1) * sizeof(struct entry *));
     r->n--;
     map_remove(&r->by_id, &x->by_id);
+    family_remove(r, x);
     entry_unref(x);
 }
 

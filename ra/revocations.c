@@ -210,7 +210,8 @@ bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, cons
     if (revocation_by(r) == TLOG_BY_ENTRY)
         return strcmp(a->entry, revocation_value(r)) == 0;
     return names_id(ra, r, a->spiffe_id) ||
-           (revocation_by(r) == TLOG_BY_AGENT && shows_agent(&a->selectors, revocation_value(r)));
+           (revocation_by(r) == TLOG_BY_AGENT &&
+            ((a->voucher && strcmp(a->requester, revocation_value(r)) == 0) || shows_agent(&a->selectors, revocation_value(r))));
 }
 
 bool revocation_ends_token(const struct ra *ra, const struct revocation *r, const struct token *t)

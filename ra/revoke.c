@@ -246,58 +246,6 @@ void ra_revoke(struct ra *ra, const struct ra_revoke *want, ra_revoke_cb *cb, vo
     cb(arg, NULL, &e);
 }
 
-/* --- asked on the way to a certificate -------------------------------------------------------------------------- */
-
-int revoked_key(struct ra *ra, const uint8_t key[32], struct err *e)
-{
-    pthread_mutex_lock(&ra->lock);
-    int rc = revocations_key(&ra->revocations, key, e);
-    pthread_mutex_unlock(&ra->lock);
-    return rc;
-}
-
-/* Whether the SVID was logged before the revocation; while that has no index of its own, it was. */
-static bool is_older(const struct revocation *r, const struct svid *v)
-{
-    uint64_t index = strtoull(v->serial, NULL, 16) & ((UINT64_C(1) << 48) - 1); /* (log number << 48) | index */
-    return r && (!r->logged || strlen(v->serial) > 16 || index < r->index);
-}
-
-static bool older_prefix(const struct revocations *all, const struct svid *v)
-{
-    char path[SPIFFE_ID_MAX + 1];
-    snprintf(path, sizeof path, "%s", v->spiffe_id);
-    char *first = strchr(path + sizeof "spiffe://" - 1, '/');
-    for (char *end; first && (end = strrchr(path, '/')) >= first; *end = 0)
-        if (is_older(revocations_find(all, TLOG_BY_PREFIX, path), v))
-            return true;
-    return false;
-}
-
-static bool is_revoked(const struct ra *ra, const struct svid *v)
-{
-    const struct revocations *all = &ra->revocations;
-    const struct entry *x = registry_by_spiffe_id(&ra->entries, v->spiffe_id);
-    if (revocations_find(all, TLOG_BY_SERIAL, v->serial) || map_find(&all->by_key, v->key, sizeof v->key))
-        return true;
-    return is_older(revocations_find(all, TLOG_BY_ID, v->spiffe_id), v) || older_prefix(all, v) ||
-           is_older(revocations_find(all, TLOG_BY_AGENT, v->spiffe_id), v) ||
-           (x && (is_older(revocations_find(all, TLOG_BY_ENTRY, x->x.id), v) ||
-                  is_older(revocations_find(all, TLOG_BY_AGENT, x->x.parent), v)));
-}
-
-int revoked_svid(struct ra *ra, const struct svid *v, struct err *e)
-{
-    pthread_mutex_lock(&ra->lock);
-    bool revoked = ra->revocations.n > 0 && is_revoked(ra, v);
-    pthread_mutex_unlock(&ra->lock);
-    return revoked ? err_set(e, ERR_UNAUTHORIZED, "revoked",
-                             "the presented SVID of %.200s was revoked; only new evidence counts, as a join token made "
-                             "since (mayfly token create)",
-                             v->spiffe_id)
-                   : 0;
-}
-
 void revocation_told(struct ra *ra, int64_t id, uint64_t index)
 {
     pthread_mutex_lock(&ra->lock);

@@ -39,6 +39,10 @@ static const struct {
         "ALTER TABLE authorizations ADD COLUMN requester TEXT NOT NULL DEFAULT ''"},
     /* the newest change that the log has been told of; -1: nobody kept that */
     {5, "CREATE TABLE told (log_index INTEGER NOT NULL) STRICT; INSERT INTO told VALUES (-1)"},
+    /* of the SVID that an agent vouched with; its ID is the requester */
+    {6, "ALTER TABLE authorizations ADD COLUMN agent_entry TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE authorizations ADD COLUMN agent_serial TEXT NOT NULL DEFAULT '';"
+        "ALTER TABLE authorizations ADD COLUMN agent_key BLOB"},
 };
 #define STEPS (sizeof steps / sizeof *steps)
 #define OLDEST 2 /* of schema above */

@@ -60,7 +60,8 @@ int store_revocation_delete(struct store *s, int64_t id, struct err *e)
 #define BY_PREFIX "(spiffe_id = ?1 OR substr(spiffe_id, 1, length(?1) + 1) = ?1 || '/')"
 #define BY_ENTRY "entry = ?1"
 #define BY_AGENT "(spiffe_id = ?1 OR spiffe_id IN (SELECT spiffe_id FROM entries WHERE parent = ?1))"
-#define SHOWN_BY_AGENT " OR instr(char(10) || selectors, char(10) || 'x509pop:spiffe_id:' || ?1 || char(10)) > 0"
+#define SHOWN_BY_AGENT " OR (agent_entry <> '' AND requester = ?1)" \
+    " OR instr(char(10) || selectors, char(10) || 'x509pop:spiffe_id:' || ?1 || char(10)) > 0"
 
 #define REVOKE_SESSIONS "UPDATE sessions SET deactivated = 2 WHERE deactivated = 0 AND "
 #define SESSIONS(which) REVOKE_SESSIONS "id IN (SELECT session FROM authorizations WHERE " which ")"

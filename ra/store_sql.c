@@ -18,8 +18,8 @@ static const char *const text[SQL_COUNT] = {
     [SQL_SESSION_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE session = ?1",
     [SQL_SESSION_DELETE] = "DELETE FROM sessions WHERE id = ?1",
     [SQL_AUTHZ_PUT] = "INSERT OR REPLACE INTO authorizations (id, session, spiffe_id, entry, kind, proves, selectors,"
-                      " salt, evidence, validated, expires, requester)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                      " salt, evidence, validated, expires, requester, agent_entry, agent_serial, agent_key)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     [SQL_AUTHZ_DELETE] = "DELETE FROM authorizations WHERE id = ?1",
     [SQL_DEED_ADD] = "INSERT INTO outbox (type, body) VALUES (?1, ?2)",
     [SQL_DEED_DELETE] = "DELETE FROM outbox WHERE id = ?1",
@@ -219,6 +219,10 @@ int store_authz_put(struct store *s, const struct authz *a, struct err *e)
     put_int(q, 10, a->validated);
     put_int(q, 11, a->expires);
     put_text(q, 12, a->requester ? a->requester : "");
+    put_text(q, 13, a->voucher ? a->voucher->entry : "");
+    put_text(q, 14, a->voucher ? a->voucher->serial : "");
+    if (a->voucher)
+        put_blob(q, 15, a->voucher->key, sizeof a->voucher->key);
     if (step(s, SQL_AUTHZ_PUT, "write the authorization", e) >= 0)
         return 0;
     if (is_conflict(e)) /* the only constraint that REPLACE leaves: the session is gone */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS 4096 /* of a map, a step */
+#define SLOTS 512  /* of a map, a step: each may be a session with thousands of authorizations */
 #define FOUND 256  /* of each kind, a step */
 
 struct sweep {

@@ -18,6 +18,14 @@ struct vouch_op {
     void *arg;
 };
 
+/* fresh NULL: not even begun. The agent is said as soon as it is proven. */
+static void refused(struct vouch_op *o, const char *spiffe_id, const struct err *e)
+{
+    const struct authz *a = o->fresh;
+    bool vouched = a && a->kind == ATTEST_AGENT && a->requester;
+    audit_refused_agent(o->ra, spiffe_id, o->s, a ? a->kind : 0, vouched ? a->requester : "", false, e);
+}
+
 static void op_free(struct vouch_op *o)
 {
     authz_free(o->fresh);
@@ -69,23 +77,25 @@ static void vouch_done(struct op *op, struct ra *ra, const struct err *e)
         pthread_mutex_unlock(&ra->lock);
     }
     if (e)
-        audit_refused(ra, o->fresh->spiffe_id, o->s, o->fresh->kind, false, e);
+        refused(o, o->fresh->spiffe_id, e);
     o->cb(o->arg, e);
     op_free(o);
 }
 
 /* --- the steps ----------------------------------------------------------------------------------------------------------- */
 
-/* f NULL: the part that needs no evidence. Else entry becomes the id of the entry decided on. */
-static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts *f, char entry[RA_ID_LEN + 1],
-                       struct err *e)
+/* f NULL: the part that needs no evidence. Else a gets the entry decided on; and of an agent's word no more than
+ * that entry asked for, so that what is kept of it, for each session it makes, is as large as operators made it. */
+static int check_entry(struct ra *ra, const char *spiffe_id, const struct facts *f, struct authz *a, struct err *e)
 {
     pthread_mutex_lock(&ra->lock);
     const struct entry *x = registry_by_spiffe_id(&ra->entries, spiffe_id);
     int rc = f ? decide(x ? &x->x : NULL, spiffe_id, ra->authority, f, e)
                : decide_entry(x ? &x->x : NULL, spiffe_id, ra->authority, e);
     if (rc == 0 && f)
-        memcpy(entry, x->x.id, RA_ID_LEN + 1);
+        memcpy(a->entry, x->x.id, sizeof a->entry);
+    if (rc == 0 && f && f->agent && strings_copy(&a->selectors, x->x.selectors, x->x.selectors_count) < 0)
+        rc = no_memory(e);
     pthread_mutex_unlock(&ra->lock);
     return rc;
 }
@@ -129,17 +139,19 @@ static int check_evidence(struct vouch_op *o, struct attest_result *r, const jso
     return rc;
 }
 
-/* What is remembered of the evidence: enough to decide again when the entry changes. It vouches no
- * longer than it lives itself. */
-static int keep_facts(struct authz *a, const struct attest_result *r, struct err *e)
+/* What is remembered of the evidence: enough to decide again when the entry changes (of an agent's: until it asks for
+ * more; then the agent says it again). It vouches no longer than it lives itself. */
+static int keep_facts(struct authz *a, const struct attest_result *r, const char entry[RA_ID_LEN + 1], struct err *e)
 {
     if (r->not_after && r->not_after < a->expires)
         a->expires = r->not_after;
     a->kind = r->kind;
-    a->proves = strcmp(r->spiffe_id, a->spiffe_id) == 0;
+    a->proves = r->kind != ATTEST_AGENT && strcmp(r->spiffe_id, a->spiffe_id) == 0;
     memcpy(a->evidence, r->evidence_sha256, sizeof a->evidence);
-    if (*r->spiffe_id && !(a->requester = strdup(r->spiffe_id)))
+    if (*r->spiffe_id && !a->requester && !(a->requester = strdup(r->spiffe_id)))
         return no_memory(e);
+    if (r->kind == ATTEST_AGENT) /* its selectors are there: check_entry */
+        return (a->voucher = voucher_new(entry, r->serial, r->key_sha256)) ? 0 : no_memory(e);
     return strings_copy(&a->selectors, r->selectors, r->selectors_count) < 0 ? no_memory(e) : 0;
 }
 
@@ -155,19 +167,23 @@ static int vouch_check(struct vouch_op *o, const char *spiffe_id, const json_t *
     if (random_fill(o->fresh->salt, sizeof o->fresh->salt, e) < 0 ||
         check_evidence(o, &r, evidence, freshness, e) < 0)
         return -1;
-    o->fresh->kind = r.kind; /* a refusal says it, too */
+    o->fresh->kind = r.kind; /* a refusal says it, too, and which agent vouched */
+    bool vouched = r.kind == ATTEST_AGENT;
+    int rc = vouched && !(o->fresh->requester = strdup(r.spiffe_id)) ? no_memory(e) : 0;
     /* 3. what a join token gives, if it lives; whether what was proven still has its entry */
     o->spends = r.kind == ATTEST_JOIN_TOKEN;
     memcpy(o->token_hash, r.token_hash, sizeof o->token_hash);
-    int rc = o->spends ? token_read(o->ra, &r, entry, o->fresh->validated, e) : svid_read(o->ra, &r, &o->svid, entry, e);
+    if (rc == 0)
+        rc = o->spends ? token_read(o->ra, &r, entry, o->fresh->validated, e) : svid_read(o->ra, &r, &o->svid, entry, e);
     /* 4. the decision */
-    bool own = strcmp(r.spiffe_id, spiffe_id) == 0;
-    struct facts f = {.proven_id = r.spiffe_id, .entry_id = own ? entry : NULL,
+    bool own = !vouched && strcmp(r.spiffe_id, spiffe_id) == 0;
+    struct facts f = {.proven_id = vouched ? NULL : r.spiffe_id, .agent = vouched ? r.spiffe_id : NULL,
+                      .entry_id = own ? entry : NULL,
                       .selectors = r.selectors, .selectors_count = r.selectors_count};
     if (rc == 0)
-        rc = check_entry(o->ra, spiffe_id, &f, o->fresh->entry, e);
+        rc = check_entry(o->ra, spiffe_id, &f, o->fresh, e);
     if (rc == 0)
-        rc = keep_facts(o->fresh, &r, e);
+        rc = keep_facts(o->fresh, &r, entry, e);
     attest_result_free(&r);
     return rc;
 }
@@ -208,7 +224,7 @@ void vouch(struct ra *ra, struct ra_session *s, const char *spiffe_id, const cha
         /* 5. token and authorization, in one transaction */
         writer_push(ra, &o->op, &e) == 0)
         return;
-    audit_refused(ra, spiffe_id, s, o->fresh ? o->fresh->kind : 0, false, &e);
+    refused(o, spiffe_id, &e);
     op_free(o);
     cb(arg, &e);
 }

@@ -34,6 +34,9 @@ struct fake_signer {
     struct ca_issue last; /* numbers of it; views are gone */
     char last_id[2049], last_attestor[33], last_entry[65], last_dns[300], last_requester[2049];
     uint8_t last_evidence[32], last_session[32];
+    struct key *jwt_key;    /* NULL: as a token without a key for JWT-SVIDs */
+    struct ca_jwt last_jwt; /* numbers of it, and below what else it said; views are gone */
+    uint8_t last_audiences[CA_AUDIENCES_BYTES];
 };
 struct fx {
     char dir[64], offset_file[96];
@@ -85,6 +88,28 @@ static inline void fake_issue(struct fake_signer *f, struct buf *out, uint64_t i
     key_free(k);
 }
 
+static inline void fake_jwt(struct fake_signer *f, const struct ipc_frame *x, struct buf *out)
+{
+    struct err e = {0};
+    struct ca_jwt *m = &f->last_jwt;
+    if (ca_jwt_parse(m, x->body, &e) < 0)
+        abort();
+    atomic_fetch_add(&f->asked, 1);
+    text_of(f->last_id, sizeof f->last_id, m->spiffe_id);
+    text_of(f->last_attestor, sizeof f->last_attestor, m->attestor);
+    text_of(f->last_entry, sizeof f->last_entry, m->entry_id);
+    text_of(f->last_requester, sizeof f->last_requester, m->requester);
+    memcpy(f->last_audiences, m->audiences.p, m->audiences.len);
+    memcpy(f->last_evidence, m->evidence.p, 32);
+    memcpy(f->last_session, m->session.p, 32);
+    const struct ca_jwt_signed r = {.index = 100 + atomic_load(&f->asked), .issued = 1000, .expires = 1000 + m->lifetime,
+                                    .jwt = {(const uint8_t *)"a.b.c", 5}};
+    if (f->refuse.code != ERR_NONE)
+        ca_refused_write(out, x->id, &f->refuse);
+    else
+        ca_jwt_signed_write(out, x->id, &r);
+}
+
 static inline void fake_record(struct fake_signer *f, const struct ipc_frame *x, struct buf *out)
 {
     struct ca_record m;
@@ -114,14 +139,17 @@ static inline void fake_answer(struct fake_signer *f, int fd, struct bytes frame
     struct ca_info info = {.root = {f->pki->root_der.p, f->pki->root_der.len},
                            .issuing = {f->pki->issuing_der.p, f->pki->issuing_der.len},
                            .vkey = {(const uint8_t *)vkey, sizeof vkey - 1}, .log_size = 3, .started = 1,
-                           .token = {(const uint8_t *)token, sizeof token - 1}};
+                           .token = {(const uint8_t *)token, sizeof token - 1},
+                           .jwt_key = f->jwt_key ? key_spki(f->jwt_key) : (struct bytes){NULL, 0}};
     struct ca_issue m;
     pthread_mutex_lock(&f->lock);
-    bool mute = f->mute && x.type == CA_ISSUE;
+    bool mute = f->mute && (x.type == CA_ISSUE || x.type == CA_JWT);
     if (x.type == CA_INFO) {
         ca_info_write(out, x.id, &info);
     } else if (x.type == CA_RECORD) {
         fake_record(f, &x, out);
+    } else if (x.type == CA_JWT) {
+        fake_jwt(f, &x, out);
     } else {
         if (x.type != CA_ISSUE || ca_issue_parse(&m, x.body, &e) < 0)
             abort();
@@ -205,6 +233,7 @@ static inline void fx_new(struct fx *x, const char *more_yaml)
         abort();
     }
     pki_new(&x->pki, "root");
+    x->signer.jwt_key = strstr(more_yaml, "#no-jwt") ? NULL : key_generate(KEY_P256, &e);
     x->signer.pki = &x->pki;
     pthread_mutex_init(&x->signer.lock, NULL);
     snprintf(path, sizeof path, "%s/signer.sock", x->dir);
@@ -234,6 +263,7 @@ static inline void fx_free(struct fx *x)
     pthread_join(x->signer.thread, NULL);
     close(x->signer.listener);
     pki_free(&x->pki);
+    key_free(x->signer.jwt_key);
     config_free(x->config);
     snprintf(command, sizeof command, "rm -rf %s", x->dir);
     if (system(command) != 0)

@@ -21,24 +21,36 @@ struct row {
     char *shows[3];  /* the evidence's */
     const char *proves;
     const char *rule; /* NULL: allowed */
+    const char *vouches; /* the agent whose word it is */
 };
 static const struct row rows[] = {
-    {"no entry", false, NULL, {0}, {0}, WEB, "entry"},
-    {"an agent's entry, even when the ID is proven", true, agent, {0}, {0}, WEB, "parent"},
-    {"the ID is proven", true, server, {0}, {0}, WEB, NULL},
-    {"the ID is proven, selectors or not", true, server, {a}, {0}, WEB, NULL},
-    {"another ID is proven", true, server, {0}, {0}, "spiffe://example.org/db", "evidence-id"},
-    {"an ID that begins so", true, server, {0}, {0}, WEB "2", "evidence-id"},
-    {"an ID that is the beginning", true, server, {0}, {0}, "spiffe://example.org/we", "evidence-id"},
-    {"nothing shown", true, server, {a}, {0}, NULL, "selectors"},
-    {"nothing asked, nothing shown", true, server, {0}, {0}, NULL, "selectors"},
-    {"nothing asked, much shown", true, server, {0}, {a, b}, NULL, "selectors"},
-    {"all shown", true, server, {a, b}, {b, a}, NULL, NULL},
-    {"more than all shown", true, server, {a}, {c, b, a}, NULL, NULL},
-    {"one is missing", true, server, {a, b, c}, {a, b}, NULL, "selectors"},
-    {"another ID is proven, but the selectors match", true, server, {a}, {a}, "spiffe://example.org/db", NULL},
-    {"another ID is proven, a selector is missing", true, server, {a, b}, {a}, "spiffe://example.org/db", "evidence-id"},
-    {"an empty proof proves nothing", true, server, {0}, {0}, "", "selectors"},
+    {"no entry", false, NULL, {0}, {0}, WEB, "entry", NULL},
+    {"an agent's entry, even when the ID is proven", true, agent, {0}, {0}, WEB, "parent", NULL},
+    {"the ID is proven", true, server, {0}, {0}, WEB, NULL, NULL},
+    {"the ID is proven, selectors or not", true, server, {a}, {0}, WEB, NULL, NULL},
+    {"another ID is proven", true, server, {0}, {0}, "spiffe://example.org/db", "evidence-id", NULL},
+    {"an ID that begins so", true, server, {0}, {0}, WEB "2", "evidence-id", NULL},
+    {"an ID that is the beginning", true, server, {0}, {0}, "spiffe://example.org/we", "evidence-id", NULL},
+    {"nothing shown", true, server, {a}, {0}, NULL, "selectors", NULL},
+    {"nothing asked, nothing shown", true, server, {0}, {0}, NULL, "selectors", NULL},
+    {"nothing asked, much shown", true, server, {0}, {a, b}, NULL, "selectors", NULL},
+    {"all shown", true, server, {a, b}, {b, a}, NULL, NULL, NULL},
+    {"more than all shown", true, server, {a}, {c, b, a}, NULL, NULL, NULL},
+    {"one is missing", true, server, {a, b, c}, {a, b}, NULL, "selectors", NULL},
+    {"another ID is proven, but the selectors match", true, server, {a}, {a}, "spiffe://example.org/db", NULL, NULL},
+    {"another ID is proven, a selector is missing", true, server, {a, b}, {a}, "spiffe://example.org/db", "evidence-id", NULL},
+    {"an empty proof proves nothing", true, server, {0}, {0}, "", "selectors", NULL},
+    {"an agent's entry, its selectors shown by others", true, agent, {a}, {a}, NULL, "parent", NULL},
+    {"an agent's entry, by the proof of its ID", true, agent, {a}, {a}, WEB, "parent", NULL},
+    {"an agent's entry, by the agent's SVID alone", true, agent, {a}, {a}, "spiffe://example.org/agent", "parent", NULL},
+    {"the agent's word", true, agent, {a}, {b, a}, NULL, NULL, "spiffe://example.org/agent"},
+    {"the agent's word on some of it", true, agent, {a, b}, {a}, NULL, "selectors", "spiffe://example.org/agent"},
+    {"the agent's word on nothing", true, agent, {0}, {a}, NULL, "parent", "spiffe://example.org/agent"},
+    {"another agent's word", true, agent, {a}, {a}, NULL, "parent", "spiffe://example.org/agent2"},
+    {"one above it", true, agent, {a}, {a}, NULL, "parent", "spiffe://example.org"},
+    {"an agent's word, and the authority's entry", true, server, {a}, {a}, NULL, "agent-parent", "spiffe://example.org/agent"},
+    {"its word on itself", true, server, {0}, {a}, WEB, "agent-parent", WEB},
+    {"no agent proves an ID", true, agent, {a}, {b}, WEB, "selectors", "spiffe://example.org/agent"},
 };
 
 static size_t count(char *const *v)
@@ -57,7 +69,7 @@ static void test_table(void **state)
         memcpy(wants, r->wants, sizeof wants);
         memcpy(shows, r->shows, sizeof shows);
         struct ra_entry x = {.spiffe_id = web, .parent = r->parent, .selectors = wants, .selectors_count = count(wants)};
-        struct facts f = {.proven_id = r->proves, .selectors = shows, .selectors_count = count(shows)};
+        struct facts f = {.proven_id = r->proves, .agent = r->vouches, .selectors = shows, .selectors_count = count(shows)};
         struct err e = {0};
         int rc = decide(r->entry ? &x : NULL, WEB, SERVER, &f, &e);
         if (rc != (r->rule ? -1 : 0) || strcmp(e.rule, r->rule ? r->rule : "") != 0)

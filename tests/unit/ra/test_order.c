@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/ra/fixture.h"
+#include "base/crl_name.h"
 #include "ca/profile.h"
 #include <openssl/pem.h>
 #include <openssl/sha.h>
@@ -635,7 +636,21 @@ static void test_entry_changes(void **state)
     ra_entry_update(x.ra, &e, on_entry, &w);
     EXPECT(&w, NULL);
     csr = csr_for(WEB);
-    refused_new(s, (struct ask){.uri = WEB, .csr = &csr}, "parent");
+    unsigned before = asked();
+    order_new(&x, s, &(struct ask){.uri = WEB, .csr = &csr}, &w); /* what was shown counts no more: it waits for the agent's */
+    EXPECT(&w, NULL);
+    assert_int_equal(w.o.status, RA_PENDING);
+    assert_int_equal(asked(), before);
+    uint8_t secret[32];
+    make_token(&x, WEB, NULL, 0, secret);
+    json_t *cmw = token_evidence(s, secret, "nonce");
+    refused_new(s, (struct ask){.uri = WEB, .csr = &csr, .evidence = cmw}, "parent");
+    json_decref(cmw);
+    e.selectors_count = 0;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    refused_new(s, (struct ask){.uri = WEB, .csr = &csr}, "parent"); /* and with none to show, nobody waits */
     wait_init(&w);
     ra_entry_delete(x.ra, WEB, "uid:7", on_entry, &w);
     EXPECT(&w, NULL);
@@ -836,7 +851,7 @@ static void test_limits(void **state)
     struct wait w;
     struct ra_session *s = make_session(&x);
     char first[RA_ID_LEN + 1] = "", authz[RA_ID_LEN + 1] = "";
-    for (int i = 0; i < RA_ORDERS_SESSION_MAX; i++) {
+    for (int i = 0; i < RA_ORDERS_STRANGER_MAX; i++) {
         order_new(&x, s, &(struct ask){.uri = WEB}, &w);
         EXPECT(&w, NULL);
         if (i == 0) {
@@ -1000,15 +1015,33 @@ static void test_authority(void **state)
     key_free(k);
     ra_signer(x.ra, &s);
     assert_true(s.known);
-    for (int i = 0; i < 2; i++) { /* made, then from memory */
+    unsigned limit = x.config->crl.short_limit;
+    for (int i = 0; i < 3; i++) { /* made, then from memory; and where no certificate names a CRL */
+        if (i == 2) {
+            x.config->crl.short_limit = x.config->ca.max_lifetime;
+            fx_reopen(&x);
+        }
         buf_init(&out, 65536);
         assert_int_equal(ra_bundle(x.ra, &out, &e), 0);
         json_t *doc = json_parse(out.p, out.len, 65536, &e);
         assert_non_null(doc);
-        assert_int_equal(json_integer_value(json_object_get(doc, "spiffe_sequence")), pki_now - 864000);
+        assert_int_equal(json_integer_value(json_object_get(doc, "spiffe_sequence")), pki_now - 864000 + 1); /* with a JWT key */
+        assert_int_equal(json_array_size(json_object_get(doc, "keys")), 2);
+        const json_t *crl = json_object_get(doc, "mayfly_crl");
+        assert_int_equal(crl != NULL, i < 2);
+        if (crl) {
+            char name[] = "16-3.crl", url[CRL_URL_MAX];
+            struct crl_name n;
+            snprintf(url, sizeof url, "%s%s", json_string_value(json_object_get(crl, "base")), name);
+            assert_true(crl_url_parse(&n, url, strlen(url)));
+            assert_memory_equal(url, x.config->external_url, strlen(x.config->external_url));
+            assert_int_equal(json_integer_value(json_object_get(crl, "shards")), x.config->crl.shards);
+        }
         json_decref(doc);
         buf_free(&out);
     }
+    x.config->crl.short_limit = limit;
+    fx_reopen(&x);
 }
 
 static int setup(void **state)

@@ -301,16 +301,23 @@ static void test_versions_before(void **state)
 {
     struct err e = {0};
     struct ra_stats n;
+    struct ra_session *holder = make_session(&x);
+    authorize(holder);
+    ra_session_release(holder);
     ra_stop(x.ra);
     ca_client_free(x.ca);
     ra_close(x.ra);
     sql("DROP TABLE told; DROP TABLE revocations; ALTER TABLE entries DROP COLUMN auditor;"
-        "ALTER TABLE authorizations DROP COLUMN requester; PRAGMA user_version=2");
+        "ALTER TABLE authorizations DROP COLUMN requester; ALTER TABLE authorizations DROP COLUMN agent_entry;"
+        "ALTER TABLE authorizations DROP COLUMN agent_serial; ALTER TABLE authorizations DROP COLUMN agent_key;"
+        "PRAGMA user_version=2");
     fx_open_ca(&x);
     assert_int_equal(ra_open(&x.ra, x.config, x.ca, &e), 0);
     assert_int_equal(rows("revocations"), 0);
     ra_stats(x.ra, &n);
     assert_int_equal(rows("entries"), n.entries);
+    assert_true(n.authorizations > 0);
+    assert_int_equal(rows("authorizations"), n.authorizations);
 }
 
 static void test_refused_files(void **state)
@@ -360,7 +367,7 @@ static void test_refused_files(void **state)
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("INSERT INTO authorizations VALUES ('0123456789012345678901', 'nobody', '" WEB "', '0123456789012345678901', 1, 1, '', zeroblob(16),"
-        " zeroblob(32), 1, 2, '')");
+        " zeroblob(32), 1, 2, '', '', '', NULL)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; mv \"$S.good\" \"$S\"");
     fx_open_ra(&x);
