@@ -107,7 +107,9 @@ void acme_directory(struct request *r)
     static const struct {
         const char *name, *path;
     } entries[] = {{"newNonce", "/acme/new-nonce"}, {"newAccount", "/acme/new-account"}, {"newOrder", "/acme/new-order"},
-                 {"revokeCert", "/acme/revoke-cert"}};
+                 {"revokeCert", "/acme/revoke-cert"},
+                 {"agentEntries", "/acme/agent-entries"}, {"renewalInfo", "/acme/renewal-info"},
+                 {"newJwtSvid", "/acme/new-jwt-svid"}};
     struct buf *b = &r->out;
     buf_u8(b, '{');
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {

@@ -241,12 +241,15 @@ void admin_status(struct request *r)
     number_write(b, "first_index", s.known ? s.first_index : 0);
     number_write(b, "issuing_signatures", s.known ? s.issuing_signatures : 0);
     number_write(b, "abandoned", s.known ? s.abandoned : 0);
+    number_write(b, "jwt_signatures", s.known ? s.jwt_signatures : 0);
+    number_write(b, "jwt_abandoned", s.known ? s.jwt_abandoned : 0);
     number_write(b, "entries", n.entries);
     number_write(b, "tokens", n.tokens);
     number_write(b, "sessions", n.sessions);
     number_write(b, "authorizations", n.authorizations);
     number_write(b, "orders", n.orders);
     number_write(b, "issued", n.issued);
+    number_write(b, "jwts", n.jwts);
     number_write(b, "refused", n.refused);
     number_write(b, "store_bytes", n.store_bytes);
     archives_write(b, r->server->config->log.archive);

@@ -132,16 +132,6 @@ void admin_entry_free(struct admin_entry *a)
     *a = (struct admin_entry){0};
 }
 
-static void list_write(struct buf *out, const char *name, char *const *list, size_t n)
-{
-    buf_fmt(out, ",\"%s\":[", name);
-    for (size_t i = 0; i < n; i++) {
-        buf_str(out, i ? "," : "");
-        jw_str(out, list[i]);
-    }
-    buf_u8(out, ']');
-}
-
 void admin_entry_write(struct buf *out, const struct ra_entry *x)
 {
     buf_str(out, "{\"id\":");
@@ -150,8 +140,8 @@ void admin_entry_write(struct buf *out, const struct ra_entry *x)
     jw_str(out, x->spiffe_id);
     buf_str(out, ",\"parent\":");
     jw_str(out, x->parent ? x->parent : "");
-    list_write(out, "selectors", x->selectors, x->selectors_count);
-    list_write(out, "dns", x->dns, x->dns_count);
+    jw_strings(out, "selectors", x->selectors, x->selectors_count);
+    jw_strings(out, "dns", x->dns, x->dns_count);
     buf_fmt(out, ",\"ttl\":%u,\"auditor\":%s,\"revision\":%llu,\"created\":%lld,\"updated\":%lld}", x->ttl,
             x->auditor ? "true" : "false", (unsigned long long)x->revision, (long long)x->created, (long long)x->updated);
 }

@@ -41,6 +41,7 @@ struct api_server {
     struct nonce_table *nonces;
     struct api_tls *tls;
     struct crl_keeper *crl;      /* NULL until api_start made it */
+    struct renewals *renewals;   /* the same */
     struct MHD_Daemon *public_daemon, *admin_daemon;
     int listen_fd, admin_fd;
     uid_t admin_uid;
@@ -164,7 +165,11 @@ void acme_finalize(struct request *r);
 void acme_certificate(struct request *r);
 void acme_authz(struct request *r);
 void acme_revoke_cert(struct request *r); /* revoke_cert.c */
+void acme_new_jwt(struct request *r); /* jwt.c */
 void acme_challenge(struct request *r);
+void acme_agent_entries(struct request *r); /* entries.c */
+void acme_renewal_info(struct request *r);  /* renewal.c */
+int acme_check_replaces(const struct request *r, struct err *e); /* of an order; rule "replaces" */
 void public_bundle(struct request *r);
 void public_log(struct request *r); /* tiles.c */
 bool tiles_accept_gzip(const char *accept);

@@ -101,7 +101,7 @@ static void order_done(void *arg, const struct ra_order_view *o, const struct er
 void acme_new_order(struct request *r)
 {
     struct err e = {0};
-    if (payload_order_parse(&r->order, r->jws.payload.p, r->jws.payload.len, &e) < 0) {
+    if (payload_order_parse(&r->order, r->jws.payload.p, r->jws.payload.len, &e) < 0 || acme_check_replaces(r, &e) < 0) {
         request_fail(r, &e);
         return;
     }

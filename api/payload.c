@@ -165,6 +165,18 @@ static int csr_parse(struct payload_order *p, struct err *e)
     return p->csr.failed ? err_set(e, ERR_INTERNAL, "memory", "out of memory for a CSR") : 0;
 }
 
+/* RFC 9773 §5: its form; whether it may is for who can look it up. */
+static int replaces_parse(struct payload_order *p, struct err *e)
+{
+    const json_t *v = json_object_get(p->doc, "replaces");
+    if (!v)
+        return 0;
+    if (!json_is_string(v))
+        return err_set(e, ERR_MALFORMED, "payload", "\"replaces\" is not a string");
+    p->replacing = true;
+    return renewal_id_parse(&p->replaces, json_string_value(v), json_string_length(v), e);
+}
+
 static int evidence_check(const json_t *v, struct err *e)
 {
     if (json_array_size(v) != 2 || !json_is_string(json_array_get(v, 0)) ||
@@ -179,7 +191,7 @@ int payload_order_parse(struct payload_order *p, const void *json, size_t len, s
 {
     p->doc = object_parse(json, len, e);
     p->evidence = json_object_get(p->doc, "evidence"); /* first: payload_order_reset wipes it, refused or not */
-    if (!p->doc || identifiers_parse(p, e) < 0)
+    if (!p->doc || identifiers_parse(p, e) < 0 || replaces_parse(p, e) < 0)
         return -1;
     if (json_object_get(p->doc, "notBefore") || json_object_get(p->doc, "notAfter"))
         return err_set(e, ERR_MALFORMED, "validity",
@@ -206,6 +218,76 @@ int payload_evidence_parse(struct payload_order *p, const void *json, size_t len
         return err_wrap(e, "payload");
     p->evidence = p->doc;
     return evidence_check(p->evidence, e);
+}
+
+/* --- an agent's entries ------------------------------------------------------------------------- */
+
+/* No longer than a SPIFFE ID, which a version is not either. */
+static int text_parse(const char **to, const json_t *doc, const char *name, bool wanted, struct err *e)
+{
+    const json_t *v = json_object_get(doc, name);
+    *to = v ? json_string_value(v) : "";
+    if (!*to || (wanted && !**to) || json_string_length(v) > TLOG_NAME_MAX)
+        return err_set(e, ERR_MALFORMED, "payload", "\"%s\" is missing, no string, or longer than %d bytes", name,
+                       TLOG_NAME_MAX);
+    return 0;
+}
+
+int payload_agent_parse(struct payload_agent *p, const void *json, size_t len, struct err *e)
+{
+    p->doc = object_parse(json, len, e);
+    return p->doc && text_parse(&p->agent, p->doc, "agent", true, e) == 0 &&
+                   text_parse(&p->have, p->doc, "have", false, e) == 0 && text_parse(&p->after, p->doc, "after", false, e) == 0
+               ? 0
+               : -1;
+}
+
+void payload_agent_free(struct payload_agent *p)
+{
+    json_decref(p->doc);
+    p->doc = NULL;
+}
+
+/* --- JWT-SVIDs (ours) ------------------------------------------------------------------------- */
+
+static int audiences_parse(struct payload_jwt *j, const json_t *list, struct err *e)
+{
+    const json_t *v;
+    size_t i;
+    if (!json_is_array(list) || json_array_size(list) > PAYLOAD_AUDIENCES_MAX)
+        return err_set(e, ERR_MALFORMED, "audience", "\"audience\" must be an array of 1 to %d strings",
+                       PAYLOAD_AUDIENCES_MAX);
+    json_array_foreach(list, i, v)
+    {
+        if (!json_is_string(v))
+            return err_set(e, ERR_MALFORMED, "audience", "an audience is not a string");
+        j->audiences[j->audiences_count++] = json_string_value(v);
+    }
+    return 0;
+}
+
+static int ttl_parse(struct payload_jwt *j, const json_t *v, struct err *e)
+{
+    if (!v)
+        return 0;
+    if (!json_is_integer(v) || json_integer_value(v) < 1)
+        return err_set(e, ERR_MALFORMED, "ttl", "\"ttl\" must be a number of seconds, at least 1");
+    j->ttl = json_integer_value(v) < PAYLOAD_TTL_MAX ? (unsigned)json_integer_value(v) : PAYLOAD_TTL_MAX;
+    return 0;
+}
+
+int payload_jwt_parse(struct payload_order *p, struct payload_jwt *j, const void *json, size_t len, struct err *e)
+{
+    memset(j, 0, sizeof *j);
+    p->doc = object_parse(json, len, e);
+    p->evidence = json_object_get(p->doc, "evidence"); /* first: payload_order_reset wipes it, refused or not */
+    if (!p->doc)
+        return -1;
+    j->spiffe_id = json_want_str(p->doc, "spiffe_id", e);
+    if (!j->spiffe_id || audiences_parse(j, json_object_get(p->doc, "audience"), e) < 0 ||
+        ttl_parse(j, json_object_get(p->doc, "ttl"), e) < 0)
+        return -1;
+    return p->evidence ? evidence_check(p->evidence, e) : 0;
 }
 
 /* --- revocation (§7.6) ------------------------------------------------------------------------ */
@@ -237,6 +319,7 @@ void payload_order_reset(struct payload_order *p)
     p->doc = NULL;
     p->evidence = NULL;
     p->identifiers_count = 0;
+    p->replacing = false;
     buf_reset(&p->csr);
     if (p->identifiers_cap > KEEP_IDENTIFIERS) {
         free(p->identifiers);

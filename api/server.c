@@ -1,6 +1,7 @@
 #include "api/server.h"
 #include "api/crl.h"
 #include "api/internal.h"
+#include "api/renewal.h"
 #include "api/store_age.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -151,7 +152,8 @@ int api_start(struct api_server **out, const struct api_options *o, struct err *
         return -1;
     s->nonces = nonce_table_new(e);
     const struct crl_options crl = {.config = s->config, .ra = s->ra, .audit = s->audit};
-    if (!s->nonces || bases_make(s, e) < 0 || crl_start(&s->crl, &crl, e) < 0 || admin_start(s, e) < 0 || tls_start(&s->tls, s->ra, e) < 0) {
+    s->renewals = renewals_new(s->config, s->ra, e);
+    if (!s->nonces || !s->renewals || bases_make(s, e) < 0 || crl_start(&s->crl, &crl, e) < 0 || admin_start(s, e) < 0 || tls_start(&s->tls, s->ra, e) < 0) {
         api_stop(s, 0);
         return -1;
     }
@@ -194,6 +196,7 @@ void api_stop(struct api_server *s, unsigned drain_ms)
     close(s->listen_fd);
     close(s->admin_fd);
     crl_stop(s->crl);
+    renewals_free(s->renewals);
     tls_stop(s->tls);
     for (size_t i = 0; i < s->bases_count; i++)
         free(s->bases[i].url);

@@ -33,7 +33,7 @@ struct world {
     char dir[64];
     unsigned port;
     struct config *config;
-    EVP_PKEY *root_key, *issuing_key;
+    EVP_PKEY *root_key, *issuing_key, *log_key;
     X509 *root, *issuing;
     char *root_pem;
     char vkey[256];
@@ -114,7 +114,7 @@ static inline void authority_make(struct world *w)
     size_t pub_len = sizeof pub;
     EVP_PKEY *log = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     EVP_PKEY_get_raw_public_key(log, pub, &pub_len);
-    EVP_PKEY_free(log);
+    w->log_key = log;
     must(tlog_vkey_make(&vkey, "test.example/log1", pub, &e), &e);
     buf_init(&b, sizeof w->vkey - 1);
     tlog_vkey_write(&vkey, &b);
@@ -355,6 +355,7 @@ static inline int one_remove(const char *path, const struct stat *st, int what, 
 static inline void world_free(struct world *w)
 {
     api_stop(w->api, 1000);
+    ra_stop(w->ra);
     ca_client_free(w->ca);
     ra_close(w->ra);
     atomic_store(&w->signer_stop, true);
@@ -364,6 +365,7 @@ static inline void world_free(struct world *w)
     X509_free(w->issuing);
     EVP_PKEY_free(w->root_key);
     EVP_PKEY_free(w->issuing_key);
+    EVP_PKEY_free(w->log_key);
     config_free(w->config);
     nftw(w->dir, one_remove, 16, FTW_DEPTH | FTW_PHYS);
     free(w->root_pem);

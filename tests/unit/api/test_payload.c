@@ -305,13 +305,47 @@ static void test_admin_revocation(void **state)
     }
 }
 
+static int jwt(struct payload_jwt *j, const char *text, struct err *e)
+{
+    static struct payload_order p;
+    payload_order_free(&p); /* what the case before left, to be looked at */
+    return payload_jwt_parse(&p, j, text, strlen(text), e);
+}
+
+static void test_jwt(void **state)
+{
+    static const char *const bad[] = {
+        "[]", "{}", "{\"spiffe_id\":1,\"audience\":[\"a\"]}", "{\"audience\":[\"a\"]}", "{\"spiffe_id\":\"s\"}",
+        "{\"spiffe_id\":\"s\",\"audience\":\"a\"}", "{\"spiffe_id\":\"s\",\"audience\":[1]}",
+        "{\"spiffe_id\":\"s\",\"audience\":[\"a\"],\"ttl\":0}", "{\"spiffe_id\":\"s\",\"audience\":[\"a\"],\"ttl\":-1}",
+        "{\"spiffe_id\":\"s\",\"audience\":[\"a\"],\"ttl\":\"1\"}", "{\"spiffe_id\":\"s\",\"audience\":[\"a\"],\"evidence\":{}}",
+        "{\"spiffe_id\":\"s\",\"audience\":[\"a\\u0000b\"]}",
+        ("{\"spiffe_id\":\"s\",\"audience\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\",\"12\",\"13\","
+        "\"14\",\"15\",\"16\",\"17\"]}")};
+    struct payload_jwt j;
+    struct err e = {0};
+    assert_int_equal(jwt(&j, "{\"spiffe_id\":\"s\",\"audience\":[\"a\",\"b\"],\"ttl\":60,\"evidence\":[\"a\",\"b\"]}", &e), 0);
+    assert_string_equal(j.spiffe_id, "s");
+    assert_int_equal(j.audiences_count, 2);
+    assert_string_equal(j.audiences[1], "b");
+    assert_int_equal(j.ttl, 60);
+    assert_int_equal(jwt(&j, "{\"spiffe_id\":\"s\",\"audience\":[],\"ttl\":9223372036854775807}", &e), 0);
+    assert_int_equal(j.audiences_count, 0); /* ra/ says what that means */
+    assert_int_equal(j.ttl, PAYLOAD_TTL_MAX);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(jwt(&j, bad[i], &e), -1);
+        assert_int_equal(e.code, ERR_MALFORMED);
+    }
+    jwt(&j, "{}", &e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),  cmocka_unit_test(test_order_refused), cmocka_unit_test(test_order_bounds),
         cmocka_unit_test(test_others), cmocka_unit_test(test_contacts),      cmocka_unit_test(test_admin_entry),
         cmocka_unit_test(test_admin_token),    cmocka_unit_test(test_account_status), cmocka_unit_test(test_evidence_wiped),
-        cmocka_unit_test(test_revoke), cmocka_unit_test(test_admin_revocation),
+        cmocka_unit_test(test_revoke), cmocka_unit_test(test_admin_revocation), cmocka_unit_test(test_jwt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

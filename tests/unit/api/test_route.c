@@ -23,6 +23,7 @@ static void test_found(void **state)
         void (*handler)(struct request *);
     } cases[] = {
         {public_routes, "POST", "/acme/new-order", "", acme_new_order},
+        {public_routes, "POST", "/acme/new-jwt-svid", "", acme_new_jwt},
         {public_routes, "GET", "/acme/directory", "", acme_directory},
         {public_routes, "HEAD", "/acme/new-nonce", "", acme_new_nonce},
         {public_routes, "GET", "/acme/new-nonce", "", acme_new_nonce},
