@@ -1,12 +1,12 @@
 /* The ACME session: one ephemeral account key held in memory, one connection, fresh nonces kept
  * from every answer, requests signed and retried (RFC 8555 §6, §7.2, §7.3). */
 #include "agent/internal.h"
+#include "agent/pem.h"
 #include "base/clock.h"
 #include "base/jose.h"
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MOST_MS 5000
@@ -18,8 +18,7 @@ static int over_http(void *arg, const struct http_request *q, struct http_answer
 
 static void sleep_ms(void *arg, unsigned ms)
 {
-    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+    http_sleep(arg, ms); /* stopped: the next request says so */
 }
 
 struct acme_client *acme_client_over(const char *server_url, const struct acme_transport *t,
@@ -59,14 +58,19 @@ struct acme_client *acme_client_new(const char *server_url, struct agent_trust *
     return c;
 }
 
+void acme_client_stop(struct acme_client *c, unsigned ms)
+{
+    if (c->http)
+        http_stop(c->http, clock_mono_ms() + ms);
+}
+
 void acme_client_free(struct acme_client *c)
 {
     if (!c)
         return;
     http_free(c->http);
     key_free(c->key);
-    for (size_t i = 0; i < SESSION_IDS_MAX; i++)
-        free(c->authorized[i]);
+    id_set_clear(&c->authorized);
     free(c);
 }
 
@@ -123,15 +127,16 @@ static void keep_nonce(struct acme_client *c, const char *nonce)
     strcpy(c->nonces[c->nonces_count++], nonce);
 }
 
-static int plain_request(struct acme_client *c, const char *method, const char *url,
-                         struct http_answer *a, struct err *e)
+int acme_plain(struct acme_client *c, const char *method, const char *url, const char *if_none_match,
+               struct http_answer *a, struct err *e)
 {
-    struct http_request q = {.method = method, .url = url, .deadline = c->deadline};
+    struct http_request q = {
+        .method = method, .url = url, .deadline = c->deadline, .if_none_match = if_none_match};
     for (unsigned attempt = 0;; attempt++) {
         if (c->transport.send(c->transport.arg, &q, a, e) < 0)
             return -1;
         keep_nonce(c, a->nonce);
-        if (a->status == 200 || a->status == 204)
+        if (a->status == 200 || a->status == 204 || a->status == 304)
             return 0;
         acme_problem(a, e);
         struct err late;
@@ -146,7 +151,7 @@ static int take_nonce(struct acme_client *c, char dst[NONCE_MAX + 1], struct err
     if (c->nonces_count == 0) {
         struct http_answer a;
         http_answer_init(&a);
-        int rc = plain_request(c, "HEAD", c->directory.new_nonce, &a, e);
+        int rc = acme_plain(c, "HEAD", c->directory.new_nonce, NULL, &a, e);
         http_answer_free(&a);
         if (rc < 0)
             return -1;
@@ -181,7 +186,7 @@ static int post_once(struct acme_client *c, const char *url, acme_payload_cb *pa
     if (rc == 0 && jws.failed)
         rc = err_set(e, ERR_TOO_LARGE, "request-size", "the request does not fit in %d bytes",
                      JWS_MAX);
-    struct http_request q = {"POST", url, {jws.p, jws.len}, c->deadline};
+    struct http_request q = {.method = "POST", .url = url, .body = {jws.p, jws.len}, .deadline = c->deadline};
     if (rc == 0)
         rc = c->transport.send(c->transport.arg, &q, a, e);
     buf_wipe(&text); /* may hold a join token */
@@ -233,7 +238,7 @@ int acme_post_text(struct acme_client *c, const char *url, const char *payload,
 
 static int load_directory(struct acme_client *c, struct http_answer *a, struct err *e)
 {
-    if (plain_request(c, "GET", c->server.directory, a, e) < 0)
+    if (acme_plain(c, "GET", c->server.directory, NULL, a, e) < 0)
         return -1;
     if (acme_directory_parse(&c->directory, (struct bytes){a->body.p, a->body.len}, e) < 0)
         return -1;
@@ -267,27 +272,94 @@ int acme_session(struct acme_client *c, struct err *e)
 static void forget_session(struct acme_client *c)
 {
     c->kid[0] = 0;
-    for (size_t i = 0; i < SESSION_IDS_MAX; i++) {
-        free(c->authorized[i]);
-        c->authorized[i] = NULL;
+    id_set_clear(&c->authorized);
+}
+
+int acme_with_session(struct acme_client *c, int (*step)(void *arg, struct err *e), void *arg, struct err *e)
+{
+    for (int again = 0;; again++) {
+        int rc = acme_session(c, e);
+        if (rc == 0)
+            rc = step(arg, e);
+        /* The authority forgot the session (it ended, or its store is new): open another, once. */
+        if (rc == 0 || again || e->code != ERR_NO_ACCOUNT)
+            return rc;
+        forget_session(c);
     }
+}
+
+int acme_client_key(struct acme_client *c, struct key *key, struct err *e)
+{
+    char thumbprint[sizeof c->thumbprint];
+    if (!key || jwk_thumbprint(thumbprint, key, e) < 0) {
+        key_free(key);
+        return -1;
+    }
+    forget_session(c);
+    key_free(c->key);
+    c->key = key;
+    memcpy(c->thumbprint, thumbprint, sizeof thumbprint);
+    return 0;
 }
 
 /* The chain as exactly its certificates, whatever else stood in the text: this is what is written
  * to disk later. */
 static int normalize_chain(struct buf *out, const struct buf *pem, struct err *e)
 {
-    STACK_OF(X509) * list;
+    struct buf der;
+    struct bytes list[CHAIN_CERTS_MAX];
+    size_t n;
     buf_init(out, CHAIN_PEM_MAX);
-    if (x509_from_pem(&list, pem->p, pem->len, CHAIN_CERTS_MAX, e) < 0) {
-        if (e->code != ERR_INTERNAL)
-            e->code = ERR_CORRUPT;
-        return err_wrap(e, "the certificate chain the authority answered with");
-    }
-    int rc = 0;
-    for (int i = 0; i < sk_X509_num(list) && rc == 0; i++)
-        rc = x509_to_pem(out, sk_X509_value(list, i), e);
-    sk_X509_pop_free(list, X509_free);
+    buf_init(&der, CHAIN_PEM_MAX);
+    int rc = x509_chain_der(pem, &der, list, &n, e);
+    if (rc == 0)
+        rc = pem_certificates(out, der.p, der.len, e);
+    buf_free(&der);
+    if (rc == 0)
+        return 0;
+    if (e->code != ERR_INTERNAL)
+        e->code = ERR_CORRUPT;
+    return err_wrap(e, "the certificate chain the authority answered with");
+}
+
+struct obtain {
+    struct acme_client *c;
+    struct acme_want want;
+    struct buf pem;
+};
+
+static int obtain_step(void *arg, struct err *e)
+{
+    struct obtain *o = arg;
+    return acme_order_run(o->c, &o->want, &o->pem, e);
+}
+
+int acme_obtain_as(struct acme_client *c, const struct acme_ask *ask, struct acme_identity *out, struct err *e)
+{
+    struct buf csr;
+    struct obtain o = {.c = c};
+    memset(out, 0, sizeof *out);
+    buf_init(&csr, JWS_MAX);
+    buf_init(&o.pem, CHAIN_PEM_MAX);
+    c->deadline = clock_mono_ms() + ask->deadline_ms;
+    int rc = ask->key || (out->key = key_generate(KEY_P256, e)) ? 0 : -1;
+    if (rc == 0)
+        rc = csr_write(&csr, ask->key ? ask->key : out->key, ask->spiffe_id, ask->dns, ask->dns_count, e);
+    o.want = (struct acme_want){.spiffe_id = ask->spiffe_id,
+                                .dns = ask->dns,
+                                .dns_count = ask->dns_count,
+                                .csr = {csr.p, csr.len},
+                                .replaces = ask->replaces,
+                                .evidence = ask->evidence,
+                                .arg = ask->arg};
+    if (rc == 0)
+        rc = acme_with_session(c, obtain_step, &o, e);
+    if (rc == 0)
+        rc = normalize_chain(&out->chain_pem, &o.pem, e);
+    buf_free(&csr);
+    buf_free(&o.pem);
+    if (rc < 0)
+        acme_identity_free(out);
     return rc;
 }
 
@@ -295,30 +367,11 @@ int acme_obtain(struct acme_client *c, const char *spiffe_id, const char *const 
                 size_t dns_count, acme_evidence_cb *evidence, void *arg, unsigned deadline_ms,
                 struct acme_identity *out, struct err *e)
 {
-    struct buf csr, pem;
-    memset(out, 0, sizeof *out);
-    buf_init(&csr, JWS_MAX);
-    buf_init(&pem, CHAIN_PEM_MAX);
-    c->deadline = clock_mono_ms() + deadline_ms;
-    int rc = (out->key = key_generate(KEY_P256, e)) ? 0 : -1;
-    if (rc == 0)
-        rc = csr_write(&csr, out->key, spiffe_id, dns, dns_count, e);
-    struct acme_want want = {spiffe_id, dns, dns_count, {csr.p, csr.len}, evidence, arg};
-    for (int again = 0; rc == 0; again++) {
-        rc = acme_session(c, e);
-        if (rc == 0)
-            rc = acme_order_run(c, &want, &pem, e);
-        /* The authority forgot the session (it ended, or its store is new): open another, once. */
-        if (rc == 0 || again || e->code != ERR_NO_ACCOUNT)
-            break;
-        forget_session(c);
-        rc = 0;
-    }
-    if (rc == 0)
-        rc = normalize_chain(&out->chain_pem, &pem, e);
-    buf_free(&csr);
-    buf_free(&pem);
-    if (rc < 0)
-        acme_identity_free(out);
-    return rc;
+    struct acme_ask ask = {.spiffe_id = spiffe_id,
+                           .dns = dns,
+                           .dns_count = dns_count,
+                           .evidence = evidence,
+                           .arg = arg,
+                           .deadline_ms = deadline_ms};
+    return acme_obtain_as(c, &ask, out, e);
 }

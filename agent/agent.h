@@ -18,6 +18,8 @@ void agent_trust_free(struct agent_trust *t);
 /* --- the ACME client (one session key, one connection kept alive) ------------------------------- */
 struct acme_client;
 struct acme_client *acme_client_new(const char *server_url, struct agent_trust *trust, struct err *e);
+/* From any thread: what is under way may take so long, and nothing begins after that. */
+void acme_client_stop(struct acme_client *c, unsigned ms);
 void acme_client_free(struct acme_client *c);
 struct acme_identity { /* what an order brings back */
     struct key *key;          /* owned: the workload's private key */
@@ -33,10 +35,27 @@ int acme_obtain(struct acme_client *c, const char *spiffe_id, const char *const 
                 acme_evidence_cb *evidence, void *arg, unsigned deadline_ms, struct acme_identity *out,
                 struct err *e);
 
+/* As acme_obtain, for who keeps many identities: with a key of the caller's (the result's is then NULL: agent_verify
+ * wants it put there), and the certificate that this one replaces (RFC 9773 section 5). */
+struct acme_ask {
+    const char *spiffe_id;
+    const char *const *dns;
+    size_t dns_count;
+    struct key *key;        /* not owned; NULL: one is made in memory */
+    const char *replaces;   /* NULL: nothing */
+    acme_evidence_cb *evidence;
+    void *arg;
+    unsigned deadline_ms;
+};
+int acme_obtain_as(struct acme_client *c, const struct acme_ask *ask, struct acme_identity *out, struct err *e);
+/* A session whose key was kept: key is owned from here on. The client forgets what it had. */
+int acme_client_key(struct acme_client *c, struct key *key, struct err *e);
+
 /* --- verification: before anything is written ---------------------------------------------------- */
 struct agent_verified {
     char spiffe_id[2049];
     int64_t not_before, not_after;
+    char cert_id[129]; /* as RFC 9773 section 4.1 names it; "" when it has no such name */
     struct tlog_proven proven;
     char log_origin[TLOG_ORIGIN_MAX + 1];
 };

@@ -57,6 +57,9 @@ int acme_directory_parse(struct acme_directory *d, struct bytes body, struct err
     bool whole = take_url(d->new_nonce, doc, "newNonce") &&
                  take_url(d->new_account, doc, "newAccount") &&
                  take_url(d->new_order, doc, "newOrder");
+    take_url(d->renewal_info, doc, "renewalInfo");
+    take_url(d->new_jwt, doc, "newJwtSvid");
+    take_url(d->entries, doc, "agentEntries");
     json_decref(doc);
     return whole ? 0 : answer_fail(e, "directory", "newNonce, newAccount or newOrder is missing");
 }

@@ -3,7 +3,7 @@
 #include "agent/internal.h"
 #include "base/clock.h"
 #include "base/secmem.h"
-#include "base/spiffe.h"
+#include "base/svid.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,24 +28,11 @@ static int token_evidence(void *arg, const uint8_t digest[32], struct buf *out, 
 static int svid_evidence(void *arg, const uint8_t digest[32], struct buf *out, struct err *e)
 {
     struct fetch *f = arg;
-    STACK_OF(X509) * list;
     struct buf der;
     struct bytes chain[CHAIN_CERTS_MAX];
-    size_t ends[CHAIN_CERTS_MAX], n = 0;
-    if (x509_from_pem(&list, f->present.chain_pem.p, f->present.chain_pem.len, CHAIN_CERTS_MAX, e) <
-        0)
-        return -1;
-    int rc = 0;
+    size_t n;
     buf_init(&der, CHAIN_PEM_MAX);
-    for (int i = 0; i < sk_X509_num(list) && rc == 0; i++) {
-        rc = x509_to_der(&der, sk_X509_value(list, i), e);
-        ends[n++] = der.len;
-    }
-    sk_X509_pop_free(list, X509_free);
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        size_t start = i ? ends[i - 1] : 0;
-        chain[i] = (struct bytes){der.p + start, ends[i] - start};
-    }
+    int rc = x509_chain_der(&f->present.chain_pem, &der, chain, &n, e);
     if (rc == 0)
         rc = attest_x509pop_collect(out, chain, n, f->present.key, digest, e);
     buf_free(&der);
@@ -124,10 +111,9 @@ static bool still_valid(const struct acme_identity *i, const char *spiffe_id, in
     if (x509_from_pem(&list, i->chain_pem.p, i->chain_pem.len, CHAIN_CERTS_MAX, &ignored) < 0)
         return false;
     X509 *leaf = sk_X509_value(list, 0);
-    struct bytes uri;
-    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-    bool same = names && x509_only_uri(names, &uri) == 0 && bytes_eq_str(uri, spiffe_id);
-    GENERAL_NAMES_free(names);
+    char named[SPIFFE_ID_MAX + 1];
+    struct spiffe_id id;
+    bool same = svid_id(named, &id, leaf, &ignored) == 0 && strcmp(named, spiffe_id) == 0;
     bool alive = x509_time(X509_get0_notAfter(leaf)) > now;
     sk_X509_pop_free(list, X509_free);
     return same && alive;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CONNECT_MS 10000
 
@@ -22,6 +23,7 @@ struct http {
     struct http_answer *answer;      /* of the request being made */
     size_t headers_len;
     bool too_large;
+    _Atomic int64_t stop_ms;         /* monotonic: what is under way then is given up; 0: nothing is */
     char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -33,10 +35,15 @@ static void setup(void)
     curl_global_init(CURL_GLOBAL_SSL);
 }
 
-void http_answer_init(struct http_answer *a)
+void http_answer_init_max(struct http_answer *a, size_t max)
 {
     memset(a, 0, sizeof *a);
-    buf_init(&a->body, ANSWER_MAX);
+    buf_init(&a->body, max);
+}
+
+void http_answer_init(struct http_answer *a)
+{
+    http_answer_init_max(a, ANSWER_MAX);
 }
 
 void http_answer_free(struct http_answer *a)
@@ -114,14 +121,43 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
     }
     if (line.len >= 5 &&
         memcmp(line.p, "HTTP/", 5) == 0) /* what a 1xx answer said does not count */
-        h->answer->nonce[0] = h->answer->location[0] = 0;
+        h->answer->nonce[0] = h->answer->location[0] = h->answer->etag[0] = 0;
     else if (header_is(&line, "Replay-Nonce"))
         take_nonce(h->answer->nonce, line);
     else if (header_is(&line, "Location") && line.len <= URL_MAX && !memchr(line.p, 0, line.len)) {
         memcpy(h->answer->location, line.p, line.len);
         h->answer->location[line.len] = 0;
+    } else if (header_is(&line, "ETag") && line.len <= ETAG_MAX && !memchr(line.p, 0, line.len)) {
+        memcpy(h->answer->etag, line.p, line.len);
+        h->answer->etag[line.len] = 0;
     }
     return size * n;
+}
+
+void http_stop(struct http *h, int64_t at_ms)
+{
+    h->stop_ms = at_ms;
+}
+
+static bool stopped(struct http *h)
+{
+    return h->stop_ms != 0 && clock_mono_ms() >= h->stop_ms;
+}
+
+/* libcurl asks once a second at least. Not 0: give up. */
+static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+{
+    return stopped(arg);
+}
+
+bool http_sleep(struct http *h, unsigned ms)
+{
+    int64_t until = clock_mono_ms() + ms;
+    for (int64_t left; (left = until - clock_mono_ms()) > 0 && !stopped(h);) {
+        struct timespec t = {0, (long)(left < 100 ? left : 100) * 1000000};
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+    }
+    return !stopped(h);
 }
 
 #define SET(option, value) (curl_easy_setopt(h->curl, option, value) == CURLE_OK)
@@ -140,6 +176,7 @@ static bool set_always(struct http *h)
            SET(CURLOPT_HTTPHEADER, h->headers) &&
            SET(CURLOPT_USERAGENT, "mayfly-agent/" MAYFLY_VERSION) &&
            SET(CURLOPT_WRITEFUNCTION, on_body) && SET(CURLOPT_WRITEDATA, h) &&
+           SET(CURLOPT_NOPROGRESS, 0L) && SET(CURLOPT_XFERINFOFUNCTION, on_progress) && SET(CURLOPT_XFERINFODATA, h) &&
            SET(CURLOPT_HEADERFUNCTION, on_header) && SET(CURLOPT_HEADERDATA, h) &&
            SET(CURLOPT_ERRORBUFFER, h->curl_error);
 }
@@ -183,6 +220,17 @@ static bool set_request(struct http *h, const struct http_request *q, int64_t le
     return SET(CURLOPT_HTTPGET, 1L) && SET(CURLOPT_NOBODY, head ? 1L : 0L);
 }
 
+/* RFC 9110 section 13.1.2. The list of headers is this request's own. */
+static bool set_condition(struct http *h, const struct http_request *q, struct curl_slist **list)
+{
+    char header[ETAG_MAX + 32];
+    if (!q->if_none_match || !*q->if_none_match)
+        return true;
+    snprintf(header, sizeof header, "If-None-Match: %s", q->if_none_match);
+    *list = curl_slist_append(NULL, header);
+    return *list && SET(CURLOPT_HTTPHEADER, *list);
+}
+
 static int send_failed(struct http *h, CURLcode cc, struct err *e)
 {
     const char *why = h->curl_error[0] ? h->curl_error : curl_easy_strerror(cc);
@@ -192,8 +240,9 @@ static int send_failed(struct http *h, CURLcode cc, struct err *e)
     }
     if (h->too_large)
         return err_set(e, ERR_CORRUPT, "answer-size",
-                       "the server at %s answers with more than %d bytes", h->server->origin,
-                       ANSWER_MAX);
+                       "the server at %s answers with more bytes than are taken", h->server->origin);
+    if (cc == CURLE_ABORTED_BY_CALLBACK)
+        return err_set(e, ERR_UNAVAILABLE, "server-unreachable", "the program ends before %s answered", h->server->origin);
     if (cc == CURLE_PEER_FAILED_VERIFICATION)
         return err_set(e, ERR_CORRUPT, "chain-host", "the server at %s is not trusted: %s",
                        h->server->origin, why);
@@ -216,13 +265,20 @@ int http_send(struct http *h, const struct http_request *q, struct http_answer *
                        "the time given is used up: try again, or give a longer --timeout");
     buf_reset(&a->body);
     a->status = a->retry_after = 0;
-    a->nonce[0] = a->location[0] = 0;
+    a->nonce[0] = a->location[0] = a->etag[0] = 0;
     h->answer = a;
     h->headers_len = 0;
     h->too_large = false;
     h->curl_error[0] = 0;
     err_clear(&h->refused);
-    CURLcode cc = set_request(h, q, left) ? curl_easy_perform(h->curl) : CURLE_FAILED_INIT;
+    struct curl_slist *conditional = NULL;
+    CURLcode cc = CURLE_ABORTED_BY_CALLBACK;
+    if (!stopped(h))
+        cc = set_request(h, q, left) && set_condition(h, q, &conditional) ? curl_easy_perform(h->curl) : CURLE_FAILED_INIT;
+    if (conditional) {
+        curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, h->headers);
+        curl_slist_free_all(conditional);
+    }
     h->answer = NULL;
     if (cc != CURLE_OK)
         return send_failed(h, cc, e);

@@ -7,9 +7,10 @@
  *   http.c    the one connection
  *   answer.c  what the authority says, parsed: directory, order, authorization, problem
  *   acme.c    session, nonces, signed requests
+ *   id_set.c  what the session has shown evidence for
  *   order.c   from newOrder to the chain
  *   csr.c     PKCS#10 writer
- *   verify.c  what is believed of a certificate before it is written
+ *   verify.c  what is believed of a certificate before it is written; verify_chain.c: its chain
  *   files.c   the folder the identity is kept in
  *   fetch.c   all of it, once
  */
@@ -23,14 +24,16 @@
 #define ORIGIN_MAX 300         /* "https://" host ":" port */
 #define NONCE_MAX 256          /* characters of a Replay-Nonce or challenge token */
 #define ANSWER_MAX 65536       /* bytes of an answer's body */
+#define ANSWER_BIG_MAX (1u << 20) /* of a list of entries, a bundle, a CRL */
 #define ANSWER_HEADERS_MAX 32768
+#define ETAG_MAX 127
+#define CRL_BASE_MAX 1060       /* characters of the address that names of CRLs follow */
 #define CHAIN_PEM_MAX 32768    /* bytes of a certificate chain in PEM */
 #define CHAIN_CERTS_MAX 8      /* certificates in any chain shown to us */
 #define ROOTS_MAX 32           /* certificates in a trust bundle */
 #define BUNDLE_MAX (1u << 20)  /* bytes of a trust bundle file */
 #define AUTHZ_MAX 32           /* authorizations of one order */
 #define NONCES_KEPT 8
-#define SESSION_IDS_MAX 32     /* identities remembered as authorized */
 #define RETRY_NONCE 3          /* badNonce answers taken before giving up */
 
 /* --- url.c ------------------------------------------------------------------------------------ */
@@ -53,19 +56,29 @@ int url_same_origin(const struct url_server *s, const char *url, const char *wha
 int x509_from_pem(STACK_OF(X509) **out, const void *pem, size_t len, int max, struct err *e);
 int x509_to_pem(struct buf *out, X509 *x, struct err *e);
 int x509_to_der(struct buf *out, X509 *x, struct err *e); /* appends */
+/* A chain in PEM as DER, one after the other in der (an empty buf), and views of each. */
+int x509_chain_der(const struct buf *pem, struct buf *der, struct bytes list[CHAIN_CERTS_MAX], size_t *n,
+                   struct err *e);
 void x509_sha256(uint8_t dst[32], X509 *x);
 struct x509_check {
     X509 *leaf;
     STACK_OF(X509) *untrusted, *roots;
     const char *host; /* DNS name or IP address that a TLS server must have; NULL: no TLS server */
+    bool partial;     /* the roots are certificates that were verified before, and need not sign themselves */
     int64_t now;      /* wall seconds */
 };
 /* X509_verify_cert with these roots and no other. On success *chain (may be NULL) is owned by the
  * caller; on failure the reason is in e: ERR_CORRUPT, rule "chain", "chain-time" or "chain-host". */
 int x509_verify(const struct x509_check *q, STACK_OF(X509) **chain, struct err *e);
-/* The one URI name, as a view into names; -1 when there is none or more. */
-int x509_only_uri(const GENERAL_NAMES *names, struct bytes *uri);
+#define CERT_ID_MAX 128 /* characters of RFC 9773's certificate identifier */
+/* RFC 9773 section 4.1: base64url(key identifier of the issuer) "." base64url(serial). -1: it has none. */
+int cert_id_write(char dst[CERT_ID_MAX + 1], X509 *leaf);
 int64_t x509_time(const ASN1_TIME *t); /* unix seconds; -1 when it is none */
+
+/* --- verify_chain.c ---------------------------------------------------------------------------- */
+/* leaf was issued by issuing, and that by one of the roots. Any thread. */
+int verify_chain(const struct agent_trust *trust, X509 *leaf, X509 *issuing, int64_t now, struct err *e);
+unsigned long verify_chain_whole(void); /* how often the way to a root was gone: tests */
 
 /* --- trust.c ---------------------------------------------------------------------------------- */
 int agent_trust_parse(struct agent_trust *t, const void *p, size_t len, const char *name,
@@ -83,14 +96,17 @@ struct http_request {
     const char *method, *url; /* GET, HEAD or POST */
     struct bytes body;        /* POST: application/jose+json */
     int64_t deadline;         /* clock_mono_ms */
+    const char *if_none_match; /* NULL: none */
 };
 struct http_answer {
     unsigned status, retry_after;   /* seconds; 0: none given */
     char nonce[NONCE_MAX + 1];      /* Replay-Nonce; "" when absent or not base64url */
     char location[URL_MAX + 1];     /* "" when absent */
+    char etag[ETAG_MAX + 1];        /* "" when absent or longer */
     struct buf body;
 };
 void http_answer_init(struct http_answer *a);
+void http_answer_init_max(struct http_answer *a, size_t max); /* of the body */
 void http_answer_free(struct http_answer *a);
 /* How requests travel; tests put a server of their own here. */
 struct acme_transport {
@@ -102,11 +118,14 @@ struct http;
 /* s and trust are not owned. */
 struct http *http_new(const struct url_server *s, struct agent_trust *trust, struct err *e);
 void http_free(struct http *h);
+void http_stop(struct http *h, int64_t at_ms); /* from any thread: monotonic; what lasts longer fails then */
+bool http_sleep(struct http *h, unsigned ms);  /* false: stopped */
 int http_send(struct http *h, const struct http_request *q, struct http_answer *a, struct err *e);
 
 /* --- answer.c --------------------------------------------------------------------------------- */
 struct acme_directory {
     char new_nonce[URL_MAX + 1], new_account[URL_MAX + 1], new_order[URL_MAX + 1];
+    char renewal_info[URL_MAX + 1], new_jwt[URL_MAX + 1], entries[URL_MAX + 1]; /* "" when absent */
 };
 int acme_directory_parse(struct acme_directory *d, struct bytes body, struct err *e);
 
@@ -135,6 +154,16 @@ void acme_authz_free(struct acme_authz *a);
  * out), its rule, and what to do next. Always fills e and returns -1. */
 int acme_problem(const struct http_answer *a, struct err *e);
 
+/* --- id_set.c --------------------------------------------------------------------------------- */
+struct id_set { /* sorted strings, owned; bounded by what the registry gives one agent */
+    char **list;
+    size_t n, cap;
+};
+bool id_set_has(const struct id_set *s, const char *id);
+void id_set_add(struct id_set *s, const char *id); /* out of memory: not added */
+void id_set_remove(struct id_set *s, const char *id);
+void id_set_clear(struct id_set *s);
+
 /* --- acme.c ----------------------------------------------------------------------------------- */
 struct acme_client {
     struct acme_transport transport;
@@ -147,8 +176,7 @@ struct acme_client {
     char kid[URL_MAX + 1];      /* "" before newAccount */
     char nonces[NONCES_KEPT][NONCE_MAX + 1];
     size_t nonces_count;
-    char *authorized[SESSION_IDS_MAX]; /* owned: SPIFFE IDs this session has shown evidence for */
-    size_t authorized_next;
+    struct id_set authorized;   /* SPIFFE IDs this session has shown evidence for */
     int64_t deadline;           /* of the current acme_obtain, clock_mono_ms */
 };
 struct acme_client *acme_client_over(const char *server_url, const struct acme_transport *t,
@@ -162,7 +190,12 @@ int acme_post(struct acme_client *c, const char *url, acme_payload_cb *payload, 
               struct http_answer *a, struct err *e);
 int acme_post_text(struct acme_client *c, const char *url, const char *payload,
                    struct http_answer *a, struct err *e);
+/* A GET or HEAD without a signature, retried like the others. 304 is a success too. */
+int acme_plain(struct acme_client *c, const char *method, const char *url, const char *if_none_match,
+               struct http_answer *a, struct err *e);
 int acme_session(struct acme_client *c, struct err *e); /* directory and account, once */
+/* Runs step with a session; when the authority forgot it, once more with another. */
+int acme_with_session(struct acme_client *c, int (*step)(void *arg, struct err *e), void *arg, struct err *e);
 /* Sleeps retry_after seconds, or by exponential backoff when 0; refuses to go beyond the deadline. */
 int acme_wait(struct acme_client *c, unsigned retry_after, unsigned attempt, struct err *e);
 
@@ -172,9 +205,13 @@ struct acme_want {
     const char *const *dns;
     size_t dns_count;
     struct bytes csr;
+    const char *replaces; /* NULL: nothing */
     acme_evidence_cb *evidence;
     void *arg;
 };
+/* Evidence for a freshness token, which is a nonce or a challenge's. */
+int acme_evidence(struct acme_client *c, acme_evidence_cb *evidence, void *arg, const char *token, struct buf *out,
+                  struct err *e);
 int acme_order_run(struct acme_client *c, const struct acme_want *w, struct buf *chain_pem,
                    struct err *e);
 

@@ -10,16 +10,22 @@ struct new_order { /* what the payload is made of */
     bool with_evidence;
 };
 
-static int append_evidence(struct acme_client *c, const struct acme_want *w, const char *token,
-                           struct buf *out, struct err *e)
+int acme_evidence(struct acme_client *c, acme_evidence_cb *evidence, void *arg, const char *token, struct buf *out,
+                  struct err *e)
 {
     uint8_t digest[32];
-    if (!w->evidence)
+    if (!evidence)
         return err_set(e, ERR_BAD_EVIDENCE, "evidence-none",
                        "the authority asks for evidence, and there is none to give: use --token");
     if (attest_key_authorization(digest, token, c->thumbprint) < 0)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for evidence");
-    return w->evidence(w->arg, digest, out, e);
+    return evidence(arg, digest, out, e);
+}
+
+static int append_evidence(struct acme_client *c, const struct acme_want *w, const char *token,
+                           struct buf *out, struct err *e)
+{
+    return acme_evidence(c, w->evidence, w->arg, token, out, e);
 }
 
 /* In-band evidence covers the key authorization made of this very request's nonce. */
@@ -35,6 +41,10 @@ static int order_payload(void *arg, const char *nonce, struct buf *out, struct e
     buf_str(out, "}],\"csr\":\"");
     buf_b64url(out, n->w->csr.p, n->w->csr.len);
     buf_str(out, "\"");
+    if (n->w->replaces) {
+        buf_str(out, ",\"replaces\":");
+        jw_str(out, n->w->replaces);
+    }
     if (n->with_evidence) {
         buf_str(out, ",\"evidence\":");
         if (append_evidence(n->c, n->w, nonce, out, e) < 0)
@@ -42,26 +52,6 @@ static int order_payload(void *arg, const char *nonce, struct buf *out, struct e
     }
     buf_str(out, "}");
     return 0;
-}
-
-/* --- what this session has shown evidence for
- * ---------------------------------------------------------- */
-
-static bool session_knows(const struct acme_client *c, const char *id)
-{
-    for (size_t i = 0; i < SESSION_IDS_MAX; i++)
-        if (c->authorized[i] && strcmp(c->authorized[i], id) == 0)
-            return true;
-    return false;
-}
-
-static void session_learn(struct acme_client *c, const char *id)
-{
-    if (session_knows(c, id))
-        return;
-    char **slot = &c->authorized[c->authorized_next++ % SESSION_IDS_MAX];
-    free(*slot);
-    *slot = strdup(id); /* NULL only costs a renewal its evidence once more */
 }
 
 /* --- authorization (RFC 8555 §7.5)
@@ -169,7 +159,15 @@ static int take_order(struct order_run *r, const struct http_answer *a, struct e
 
 static int order_open(struct order_run *r, struct http_answer *a, struct err *e)
 {
-    struct new_order n = {r->c, r->w, r->w->evidence && !session_knows(r->c, r->w->spiffe_id)};
+    bool known = id_set_has(&r->c->authorized, r->w->spiffe_id);
+    struct new_order n = {r->c, r->w, r->w->evidence && !known};
+    if (acme_post(r->c, r->c->directory.new_order, order_payload, &n, a, e) < 0 || take_order(r, a, e) < 0)
+        return -1;
+    if (!known || !r->w->evidence || r->order.status != ACME_PENDING)
+        return 0;
+    /* What was shown counts no more: the session's hour is over, or more is asked for. Shown again, at once. */
+    id_set_remove(&r->c->authorized, r->w->spiffe_id);
+    n.with_evidence = true;
     if (acme_post(r->c, r->c->directory.new_order, order_payload, &n, a, e) < 0)
         return -1;
     return take_order(r, a, e);
@@ -261,7 +259,7 @@ int acme_order_run(struct acme_client *c, const struct acme_want *w, struct buf 
     while (rc == 0)
         rc = order_step(&r, &a, chain_pem, e);
     if (rc == 1)
-        session_learn(c, w->spiffe_id);
+        id_set_add(&c->authorized, w->spiffe_id);
     acme_order_free(&r.order);
     http_answer_free(&a);
     return rc == 1 ? 0 : -1;

@@ -22,6 +22,7 @@ struct authority {
     unsigned nonce_calls, accounts, orders, challenges, finalizes, calls;
     unsigned waits, waited_ms;
     bool in_band, csr_seen;
+    char replaces[64];
     char nonces[MAX_CALLS][32];
     unsigned nonce_next, nonce_used[MAX_CALLS];
     bool authorized, ready, valid;
@@ -119,6 +120,8 @@ static void on_order(struct authority *s, const struct jws *j, const json_t *doc
         say_problem(a, 403, s->order_problem);
         return;
     }
+    const char *replaces = json_maybe_str(doc, "replaces");
+    snprintf(s->replaces, sizeof s->replaces, "%s", replaces ? replaces : "");
     const json_t *evidence = json_object_get(doc, "evidence");
     s->in_band = evidence != NULL;
     if (evidence && !s->plain) {
@@ -333,7 +336,7 @@ static void test_one_round_trip(void **state)
     assert_int_equal(f->s.accounts, 1);
 }
 
-/* The session's authorization ended: the order is pending again, and the challenge is answered. */
+/* The session's authorization ended: the order is pending, and another carries evidence, at once. */
 static void test_renewal_unauthorized(void **state)
 {
     struct fixture *f = *state;
@@ -342,8 +345,39 @@ static void test_renewal_unauthorized(void **state)
     f->s.authorized = false;
     assert_done(obtain(f, &e));
     check_got(f);
+    assert_true(f->s.in_band);
+    assert_int_equal(f->s.orders, 3);
+    assert_int_equal(f->s.challenges, 0);
+    assert_int_equal(f->s.calls, 6);
+    /* An authority that wants a challenge answered gets that too. */
+    f->s.authorized = false;
+    f->s.plain = true;
+    assert_done(obtain(f, &e));
+    check_got(f);
     assert_int_equal(f->s.challenges, 1);
     assert_int_equal(f->s.finalizes, 1);
+}
+
+/* A key of the caller's, which stays the caller's, and the certificate that is replaced. */
+static void test_own_key(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    struct key *own = key_generate(KEY_P256, &e);
+    struct acme_ask ask = {.spiffe_id = PKI_ID, .key = own, .replaces = "AQ.Ag", .evidence = evidence, .deadline_ms = 30000};
+    assert_done(acme_obtain_as(f->c, &ask, &f->got, &e));
+    assert_null(f->got.key);
+    assert_string_equal(f->s.replaces, "AQ.Ag");
+    f->got.key = own;
+    check_got(f);
+    /* Another session key: another account, and evidence again. */
+    assert_int_equal(f->s.accounts, 1);
+    assert_done(acme_client_key(f->c, key_generate(KEY_P256, &e), &e));
+    f->s.authorized = false;
+    assert_done(obtain(f, &e));
+    assert_int_equal(f->s.accounts, 2);
+    assert_true(f->s.in_band);
+    check_got(f);
 }
 
 static void test_rfc8555_steps(void **state)
@@ -517,6 +551,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_renewal_unauthorized, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_own_key, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rfc8555_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_nonce, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unavailable, setup, teardown),

@@ -42,10 +42,10 @@ static void visit_end(struct visit *v)
 
 static int visit(struct visit *v, const char *method, const char *body, struct err *e)
 {
-    struct http_request q = {method,
-                             v->at.directory,
-                             {(const uint8_t *)body, body ? strlen(body) : 0},
-                             clock_mono_ms() + 20000};
+    struct http_request q = {.method = method,
+                             .url = v->at.directory,
+                             .body = {(const uint8_t *)body, body ? strlen(body) : 0},
+                             .deadline = clock_mono_ms() + 20000};
     memset(e, 0, sizeof *e);
     return http_send(v->h, &q, &v->a, e);
 }
@@ -255,10 +255,27 @@ static void test_nobody_there(void **state)
     close(s->listener);
     visit_begin(&v, s);
     assert_refused(visit(&v, "GET", NULL, &e), ERR_UNAVAILABLE, "server-unreachable");
-    struct http_request late = {"GET", v.at.directory, {NULL, 0}, clock_mono_ms() - 1};
+    struct http_request late = {.method = "GET", .url = v.at.directory, .deadline = clock_mono_ms() - 1};
     assert_refused(http_send(v.h, &late, &v.a, &e), ERR_UNAVAILABLE, "deadline");
     visit_end(&v);
     s->listener = socket(AF_INET, SOCK_STREAM, 0); /* for teardown */
+}
+
+/* A server that says nothing does not hold up the end of the program. */
+static void test_stop(void **state)
+{
+    struct server *s = *state;
+    struct visit v;
+    struct err e;
+    visit_begin(&v, s); /* it listens, and nobody accepts */
+    int64_t began = clock_mono_ms();
+    http_stop(v.h, began + 100);
+    assert_refused(visit(&v, "GET", NULL, &e), ERR_UNAVAILABLE, "server-unreachable");
+    assert_true(clock_mono_ms() - began >= 100 && clock_mono_ms() - began < 15000); /* its deadline is 20 s away */
+    assert_refused(visit(&v, "GET", NULL, &e), ERR_UNAVAILABLE, "server-unreachable");
+    assert_false(http_sleep(v.h, 20000));
+    assert_true(clock_mono_ms() - began < 15000);
+    visit_end(&v);
 }
 
 int main(void)
@@ -276,6 +293,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_odd_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_old_tls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
     };
     snprintf(keylog, sizeof keylog, "/tmp/mayfly-keylog-%d", (int)getpid());
     setenv("SSLKEYLOGFILE", keylog, 1);

@@ -17,6 +17,20 @@ static int setup(void **state)
     return 0;
 }
 
+/* The same, with the way from the issuing certificate to the root known already: nothing is taken more lightly. */
+static int setup_known(void **state)
+{
+    struct err e;
+    struct acme_identity i;
+    struct agent_verified v;
+    setup(state);
+    struct fixture *f = *state;
+    pki_identity(&i, pki_leaf_spec(&f->pki, f->key), &f->pki.log, f->pki.issuing);
+    int rc = agent_verify(&v, &f->trust, &i, PKI_ID, PKI_NOW, &e);
+    acme_identity_free(&i);
+    return rc;
+}
+
 static int teardown(void **state)
 {
     struct fixture *f = *state;
@@ -229,19 +243,79 @@ static void test_log(void **state)
     refuse_spec(f, s, "proof-serial");
 }
 
+/* The way to the root is gone once, and again when the roots are others or the time is not the pair's. */
+static void test_known(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    struct acme_identity i;
+    struct agent_verified v;
+    struct pki other;
+    unsigned long whole = verify_chain_whole();
+    pki_identity(&i, pki_leaf_spec(&f->pki, f->key), &f->pki.log, f->pki.issuing);
+    assert_done(agent_verify(&v, &f->trust, &i, PKI_ID, PKI_NOW, &e));
+    assert_int_equal(verify_chain_whole(), whole);
+    acme_identity_free(&i);
+    /* A leaf that lives longer than its issuing certificate is not carried over that one's end. */
+    struct pki_spec s = pki_leaf_spec(&f->pki, f->key);
+    s.not_after = PKI_NOW + 100000000;
+    pki_identity(&i, s, &f->pki.log, f->pki.issuing);
+    refuse_identity(f, &i, PKI_NOW + 90000001, "chain-time");
+    assert_int_equal(verify_chain_whole(), whole + 1);
+    /* Nor by roots that are others now. */
+    pki_new(&other);
+    agent_trust_free(&f->trust);
+    pki_trust(&f->trust, other.root);
+    pki_identity(&i, pki_leaf_spec(&f->pki, f->key), &f->pki.log, f->pki.issuing);
+    refuse_identity(f, &i, PKI_NOW, "chain");
+    assert_int_equal(verify_chain_whole(), whole + 2);
+    pki_free(&other);
+}
+
+/* A root that constrains names is asked each time: below it a leaf would not be held to that. */
+static void test_constrained(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    struct acme_identity i;
+    struct agent_verified v;
+    struct pki_spec root = pki_root_spec(f->pki.root_key, "root");
+    root.constraints = "critical,permitted;URI:example.org,permitted;DNS:example.org";
+    X509 *x = pki_cert(&root);
+    agent_trust_free(&f->trust);
+    pki_trust(&f->trust, x);
+    for (int n = 0; n < 2; n++) {
+        unsigned long whole = verify_chain_whole();
+        pki_identity(&i, pki_leaf_spec(&f->pki, f->key), &f->pki.log, f->pki.issuing);
+        int rc = agent_verify(&v, &f->trust, &i, PKI_ID, PKI_NOW, &e);
+        assert_done(rc);
+        assert_int_equal(verify_chain_whole(), whole + 1);
+        acme_identity_free(&i);
+    }
+    struct pki_spec leaf = pki_leaf_spec(&f->pki, f->key);
+    leaf.san = "critical,URI:" PKI_ID ",DNS:web.example.com";
+    refuse_spec(f, leaf, "chain");
+    X509_free(x);
+}
+
+#define TWICE(test)                                                                                                    \
+    cmocka_unit_test_setup_teardown(test, setup, teardown), cmocka_unit_test_setup_teardown(test, setup_known, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_good, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_time, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_names, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_usage, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_key_mismatch, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_foreign_root, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_issuing_did_not_sign, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_chain_shape, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_issuing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_log, setup, teardown),
+        TWICE(test_good),
+        TWICE(test_time),
+        TWICE(test_names),
+        TWICE(test_usage),
+        TWICE(test_key_mismatch),
+        TWICE(test_foreign_root),
+        TWICE(test_issuing_did_not_sign),
+        TWICE(test_chain_shape),
+        TWICE(test_issuing),
+        TWICE(test_log),
+        cmocka_unit_test_setup_teardown(test_known, setup_known, teardown),
+        TWICE(test_constrained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,497 @@
+/* Callers: attested once when they connect, looked at again before each answer, told of what changes.
+ *
+ * A process that executed another program or ended gets nothing any more: its calls end with PermissionDenied. */
+#include "agent/callers.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* --- attestation ----------------------------------------------------------------------------------------------------------- */
+
+struct attestation {
+    struct task task;
+    struct caller *caller; /* it lives until this is back */
+    struct peer_selectors selectors;
+    struct err err;
+    bool ok;
+    int64_t us;
+};
+
+/* Its identities are not its any more; they may go before it does. */
+static void release(struct caller *c)
+{
+    for (size_t i = 0; i < c->matched_count; i++)
+        engine_unwant(c->agent, c->matched[i]);
+    free(c->matched);
+    c->matched = NULL;
+    c->matched_count = 0;
+}
+
+static void caller_free(struct caller *c)
+{
+    struct agent *a = c->agent;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        a->callers = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    a->callers_count--;
+    for (struct call *k = c->calls, *next; k; k = next) {
+        next = k->next;
+        waiting_free(k);
+    }
+    release(c);
+    peer_selectors_free(&c->selectors);
+    peer_free(c->peer);
+    free(c);
+}
+
+static void let_go(struct caller *c)
+{
+    if (--c->held == 0 && c->gone && !c->attesting)
+        caller_free(c);
+}
+
+void caller_gone(struct caller *c)
+{
+    c->gone = true;
+    release(c);
+    if (c->held == 0 && !c->attesting)
+        caller_free(c);
+}
+
+static void attest(struct task *t)
+{
+    struct attestation *x = (struct attestation *)t;
+    int64_t began = clock_mono_us();
+    x->ok = !x->caller->gone && peer_attest(x->caller->peer, &x->selectors, &x->err) == 0;
+    x->us = clock_mono_us() - began;
+}
+
+static void count(struct agent *a, const struct attestation *x)
+{
+    *(x->ok ? &a->counters.attested : &a->counters.attest_failed) += 1;
+    a->counters.attest_us_sum += x->us;
+    if (x->us > a->counters.attest_us_max)
+        a->counters.attest_us_max = x->us;
+}
+
+static void attested(struct task *t)
+{
+    struct attestation *x = (struct attestation *)t;
+    struct caller *c = x->caller;
+    struct agent *a = c->agent;
+    c->attesting = false;
+    if (c->gone || !t->worked) {
+        peer_selectors_free(&x->selectors);
+        if (c->gone && c->held == 0)
+            caller_free(c);
+        free(x);
+        return;
+    }
+    count(a, x);
+    c->held++;
+    if (x->ok) {
+        c->selectors = x->selectors;
+        c->state = CALLER_KNOWN;
+        caller_match(c);
+        engine_run(a);
+    } else {
+        engine_count(a, &x->err);
+        log_info("a caller could not be attested", "pid", log_num(peer_pid(c->peer)), "why", x->err.msg, NULL);
+        c->state = CALLER_LOST;
+        c->why = x->err;
+    }
+    free(x);
+    caller_tell(c, true);
+    let_go(c);
+}
+
+/* How many of this user wait to be attested. -1: there are too many of him, or of all. */
+static int turn_of(const struct agent *a, uid_t uid)
+{
+    unsigned his = 0;
+    int waiting = 0;
+    for (const struct caller *c = a->callers; c; c = c->next)
+        if (peer_uid(c->peer) == uid) {
+            his++;
+            waiting += c->attesting;
+        }
+    return a->callers_count >= CALLERS_MAX || his >= CALLERS_PER_UID ? -1 : waiting;
+}
+
+/* accept(2) gives the lowest that is free: where that is high, nearly all are taken. */
+static bool descriptors_short(int fd)
+{
+    struct rlimit l;
+    return getrlimit(RLIMIT_NOFILE, &l) == 0 && (rlim_t)fd + DESCRIPTORS_KEPT > l.rlim_cur;
+}
+
+static struct peer *take_peer(const struct agent *a, int fd, int *turn, struct err *e)
+{
+    if (descriptors_short(fd)) {
+        err_set(e, ERR_RATE, "peer-limit", "descriptors run short: raise LimitNOFILE= (ulimit -n)");
+        return NULL;
+    }
+    struct peer *p = peer_open(fd, e);
+    if (!p)
+        return NULL;
+    if ((*turn = turn_of(a, peer_uid(p))) >= 0)
+        return p;
+    err_set(e, ERR_RATE, "peer-limit", "user %u has too many connections, or all users together have",
+            (unsigned)peer_uid(p));
+    peer_free(p);
+    return NULL;
+}
+
+struct caller *caller_new(struct agent *a, int fd)
+{
+    struct err e;
+    int turn = 0;
+    struct peer *peer = take_peer(a, fd, &turn, &e);
+    struct caller *c = peer ? calloc(1, sizeof *c) : NULL;
+    struct attestation *x = c ? calloc(1, sizeof *x) : NULL;
+    if (!x) {
+        if (!peer) {
+            engine_count(a, &e);
+            /* Who is over a limit may come again as often as he likes: the metrics count him. */
+            log_event(e.code == ERR_RATE ? LOG_DEBUG : LOG_INFO, "a caller is refused", "why", e.msg, NULL);
+        }
+        peer_free(peer);
+        free(c);
+        return NULL;
+    }
+    c->agent = a;
+    c->peer = peer;
+    c->attesting = true;
+    c->next = a->callers;
+    if (c->next)
+        c->next->prev = c;
+    a->callers = c;
+    a->callers_count++;
+    x->caller = c;
+    x->task.work = attest;
+    x->task.done = attested;
+    /* Users take turns: one whose programs are huge to hash does not keep the others waiting. */
+    x->task.priority = (unsigned)turn;
+    queue_put(a->attestors, &x->task);
+    return c;
+}
+
+/* --- what is whose ---------------------------------------------------------------------------------------------------------- */
+
+static bool keep_match(struct caller *c, struct identity *i)
+{
+    struct err e;
+    if (identity_evidence(i, c->selectors.list, c->selectors.n, &e) < 0) {
+        log_err(LOG_ERROR, "an identity could not be matched", &e);
+        return false;
+    }
+    c->matched[c->matched_count++] = i;
+    engine_want(c->agent, i);
+    return true;
+}
+
+bool caller_match(struct caller *c)
+{
+    struct agent *a = c->agent;
+    struct identity **old = c->matched;
+    size_t old_count = c->matched_count, n = 0;
+    for (size_t k = 0; k < a->identities.n; k++) {
+        struct identity *i = a->identities.list[k];
+        n += !i->gone && peer_selectors_match(&c->selectors, i->selectors, i->selectors_count);
+    }
+    c->matched = calloc(n + 1, sizeof *c->matched);
+    c->matched_count = 0;
+    for (size_t k = 0; c->matched && k < a->identities.n; k++) {
+        struct identity *i = a->identities.list[k];
+        if (!i->gone && peer_selectors_match(&c->selectors, i->selectors, i->selectors_count))
+            keep_match(c, i);
+    }
+    bool same = c->matched_count == old_count;
+    for (size_t k = 0; k < old_count; k++) {
+        same = same && c->matched[k] == old[k];
+        engine_unwant(a, old[k]); /* behind the new ones, so that what stays was wanted all along */
+    }
+    free(old);
+    return !same;
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------------------ */
+
+void waiting_free(struct call *k)
+{
+    strings_free(k->audience, k->audience_count);
+    free(k->spiffe_id);
+    free(k);
+}
+
+static void fail_call(struct caller *c, struct call *k, enum wl_status status, const char *why)
+{
+    c->agent->counters.denied += status == WL_PERMISSION_DENIED;
+    wl_call_fail(k->wl, status, why);
+}
+
+static enum wl_status status_of(const struct err *e)
+{
+    switch (e->code) {
+    case ERR_UNAUTHORIZED:
+    case ERR_REJECTED_ID:
+    case ERR_BAD_EVIDENCE:
+    case ERR_DENIED:
+        return WL_PERMISSION_DENIED;
+    case ERR_INTERNAL:
+        return WL_INTERNAL;
+    default:
+        return WL_UNAVAILABLE;
+    }
+}
+
+static struct wl_state *state_make(struct caller *c, int64_t now)
+{
+    struct wl_state *s = calloc(1, sizeof *s);
+    if (!s || !(s->svids = calloc(c->matched_count + 1, sizeof *s->svids))) {
+        free(s);
+        return NULL;
+    }
+    atomic_init(&s->refs, 1);
+    s->bundles = wl_bundles_ref(c->agent->bundles);
+    for (size_t i = 0; i < c->matched_count; i++) {
+        struct wl_svid *v = identity_svid(c->matched[i], now);
+        if (v)
+            s->svids[s->n++] = wl_svid_ref(v);
+    }
+    return s;
+}
+
+/* All of what it may have is there, or was tried in vain. */
+static bool settled(const struct caller *c, int64_t now, size_t *there, const struct err **why)
+{
+    bool all = true;
+    *there = 0;
+    *why = NULL;
+    for (size_t i = 0; i < c->matched_count; i++) {
+        const struct identity *x = c->matched[i];
+        if (identity_svid(x, now))
+            (*there)++;
+        else if (x->tried && x->last.code != ERR_NONE)
+            *why = &x->last;
+        else
+            all = false;
+    }
+    return all;
+}
+
+/* While the authority answers, a queue of others' orders may be before this one's. */
+static bool waited_long(const struct agent *a, const struct call *k)
+{
+    return clock_mono_ms() - k->since_ms > (a->reachable && a->entries_known ? WAIT_IN_QUEUE_MS : WAIT_MS);
+}
+
+/* Nothing for it in the list: perhaps in one that is newer than the question. */
+static void answer_none(struct caller *c, struct call *k)
+{
+    if (clock_mono_ms() - k->since_ms >= WAIT_ENTRY_MS || !entries_hurry(c->agent, k->since_ms))
+        fail_call(c, k, WL_PERMISSION_DENIED, "no identity issued");
+}
+
+static void answer_watch(struct caller *c, struct call *k)
+{
+    struct agent *a = c->agent;
+    const struct err *why;
+    size_t there;
+    int64_t now = clock_wall();
+    bool late = waited_long(a, k) && !k->answered;
+    if (!a->entries_known || !a->bundles) {
+        if (late)
+            fail_call(c, k, WL_UNAVAILABLE, "the agent has no identity of its own yet");
+        return;
+    }
+    if (c->matched_count == 0) {
+        answer_none(c, k);
+        return;
+    }
+    bool waits = !settled(c, now, &there, &why) && !late;
+    if (waits && !(k->answered && there == 0)) /* but who had an SVID that is over hears of it at once */
+        return;
+    if (there == 0) {
+        fail_call(c, k, why ? status_of(why) : WL_UNAVAILABLE,
+                  why           ? why->msg
+                  : k->answered ? "the SVID is over, and no other has come yet"
+                                : "the SVID is not there yet");
+        return;
+    }
+    struct wl_state *s = state_make(c, now);
+    if (!s) {
+        fail_call(c, k, WL_INTERNAL, "out of memory");
+        return;
+    }
+    k->answered = true;
+    a->counters.pushes++;
+    wl_call_state(k->wl, s);
+    wl_state_unref(s);
+}
+
+/* --- JWT-SVIDs ------------------------------------------------------------------------------------------------------------------ */
+
+static bool asked_for(const struct call *k, const struct identity *i)
+{
+    return !*k->spiffe_id || strcmp(k->spiffe_id, i->spiffe_id) == 0;
+}
+
+/* Every token that is asked for is here, fresh or at least valid when no fresh one can be had. */
+static bool gather(struct caller *c, struct call *k, struct wl_jwt *list, size_t *n, const struct err **why, struct err *e)
+{
+    bool all = true;
+    int64_t now = clock_wall();
+    for (size_t m = 0; m < c->matched_count; m++) {
+        struct identity *i = c->matched[m];
+        if (!asked_for(k, i))
+            continue;
+        struct jwt_found f = jwt_find(i, k->audience, k->audience_count, now);
+        bool failed = f.failed_mono_ms >= k->since_ms && f.failed_mono_ms > 0;
+        if (!f.fresh && !f.busy && !failed && jwt_fetch(c->agent, i, k->audience, k->audience_count, e) < 0 &&
+            e->code != ERR_RATE)
+            failed = true, f.why = e;
+        if (f.svid && (f.fresh || failed))
+            list[(*n)++] = (struct wl_jwt){.spiffe_id = i->spiffe_id, .svid = (char *)(uintptr_t)f.svid, .hint = i->hint};
+        else if (failed)
+            *why = f.why;
+        else
+            all = false;
+    }
+    return all;
+}
+
+static void answer_jwt(struct caller *c, struct call *k)
+{
+    struct agent *a = c->agent;
+    const struct err *why = NULL;
+    struct err e = {0};
+    size_t n = 0, asked = 0;
+    bool late = waited_long(a, k);
+    for (size_t m = 0; m < c->matched_count; m++)
+        asked += asked_for(k, c->matched[m]);
+    if (!a->entries_known) {
+        if (late)
+            fail_call(c, k, WL_UNAVAILABLE, "the agent has no identity of its own yet");
+        return;
+    }
+    if (asked == 0) {
+        answer_none(c, k);
+        return;
+    }
+    struct wl_jwt *list = calloc(asked, sizeof *list);
+    bool all = list && gather(c, k, list, &n, &why, &e);
+    if (!list)
+        fail_call(c, k, WL_INTERNAL, "out of memory");
+    else if (why)
+        fail_call(c, k, status_of(why), why->msg);
+    else if (all)
+        wl_call_jwt(k->wl, list, n);
+    else if (late)
+        fail_call(c, k, WL_UNAVAILABLE, "the authority does not answer");
+    free(list);
+}
+
+/* --- telling -------------------------------------------------------------------------------------------------------------------- */
+
+/* A call that was answered for good is cancelled from within, and with it others may be: so each round begins at the
+ * first that this round has not seen. */
+static struct call *unseen(struct caller *c, bool all)
+{
+    for (struct call *k = c->calls; k; k = k->next)
+        if (k->round != c->round && (all || !k->answered)) {
+            k->round = c->round;
+            return k;
+        }
+    return NULL;
+}
+
+/* Looking at the process costs more than looking here first. */
+static bool somebody_waits(const struct caller *c, bool all)
+{
+    for (const struct call *k = c->calls; k; k = k->next)
+        if (all || !k->answered)
+            return true;
+    return false;
+}
+
+void caller_tell(struct caller *c, bool all)
+{
+    if (c->state == CALLER_UNKNOWN || c->gone || !somebody_waits(c, all))
+        return;
+    c->held++;
+    c->round++;
+    if (c->state == CALLER_KNOWN && !peer_alive(c->peer)) {
+        c->state = CALLER_LOST;
+        err_set(&c->why, ERR_UNAUTHORIZED, "peer-changed", "the process that connected is not the one any more");
+        engine_count(c->agent, &c->why);
+    }
+    for (struct call *k; !c->gone && (k = unseen(c, all));) {
+        if (c->state == CALLER_LOST)
+            fail_call(c, k, WL_PERMISSION_DENIED, c->why.msg);
+        else if (k->kind == CALL_WATCH)
+            answer_watch(c, k);
+        else
+            answer_jwt(c, k);
+    }
+    let_go(c);
+}
+
+/* --- changes -------------------------------------------------------------------------------------------------------------------- */
+
+static bool has(const struct caller *c, const struct identity *i)
+{
+    for (size_t m = 0; m < c->matched_count; m++)
+        if (c->matched[m] == i)
+            return true;
+    return !i;
+}
+
+/* The next one is held while this one is told, or it might go meanwhile. With match, who has the same identities as
+ * before is told nothing again. */
+static void each(struct agent *a, struct identity *i, bool all, bool match)
+{
+    struct caller *c = a->callers;
+    if (c)
+        c->held++;
+    while (c) {
+        bool news = all;
+        if (match && c->state == CALLER_KNOWN && !c->gone)
+            news = caller_match(c);
+        else if (match)
+            release(c);
+        if (has(c, i))
+            caller_tell(c, news);
+        struct caller *next = c->next;
+        if (next)
+            next->held++;
+        let_go(c);
+        c = next;
+    }
+}
+
+void callers_changed(struct agent *a, struct identity *i, bool failed)
+{
+    each(a, i, !failed, false);
+}
+
+void callers_entries(struct agent *a)
+{
+    each(a, NULL, true, true);
+}
+
+void callers_jwt(struct agent *a, struct identity *i)
+{
+    each(a, i, false, false);
+}
+
+/* Those who wait too long. */
+void callers_tick(struct agent *a)
+{
+    each(a, NULL, false, false);
+}

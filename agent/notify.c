@@ -1,0 +1,141 @@
+/* systemd without its library: sd_notify's datagrams (readiness, the descriptor store) and LISTEN_FDS; and the same
+ * way of handing descriptors on for a re-execution of ours. */
+#include "agent/daemon.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define FIRST_FD 3 /* SD_LISTEN_FDS_START */
+#define FDS_MAX 16
+
+/* --- to systemd ------------------------------------------------------------------------------------------------------ */
+
+static void say(const char *text, int fd)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof to.sun_path)
+        return;
+    size_t n = strlen(path);
+    memcpy(to.sun_path, path, n);
+    if (path[0] == '@')
+        to.sun_path[0] = 0;
+    int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (s < 0)
+        return;
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", text);
+    struct iovec iov = {.iov_base = copy, .iov_len = strlen(copy)};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.room = {0}};
+    struct msghdr m = {.msg_name = &to,
+                       .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1};
+    if (fd >= 0) {
+        m.msg_control = &control;
+        m.msg_controllen = sizeof control.room;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    while (sendmsg(s, &m, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+    close(s);
+}
+
+void notify_say(const char *text)
+{
+    say(text, -1);
+}
+
+/* The store keeps what it has beside the new one: the old keys go first. */
+void notify_keep(int fd)
+{
+    say("FDSTOREREMOVE=1\nFDNAME=" FD_NAME_KEEP, -1);
+    say("FDSTORE=1\nFDNAME=" FD_NAME_KEEP, fd);
+}
+
+/* --- from whoever started us -------------------------------------------------------------------------------------------- */
+
+static bool is_listening_unix(int fd)
+{
+    int on = 0;
+    socklen_t n = sizeof on;
+    struct sockaddr_storage at;
+    socklen_t at_len = sizeof at;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n) == 0 && on &&
+           getsockname(fd, (struct sockaddr *)&at, &at_len) == 0 && at.ss_family == AF_UNIX;
+}
+
+static void take(struct inherited *in, int fd, const char *name, size_t len)
+{
+    bool is_keep = len == strlen(FD_NAME_KEEP) && memcmp(name, FD_NAME_KEEP, len) == 0;
+    bool is_http = len == strlen(FD_NAME_HTTP) && memcmp(name, FD_NAME_HTTP, len) == 0;
+    int *slot = is_keep ? &in->keep : is_http ? &in->http : is_listening_unix(fd) ? &in->api : NULL;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    if (!slot) {
+        close(fd);
+        return;
+    }
+    if (*slot >= 0)
+        close(*slot); /* the last one counts: it is the newest in the store */
+    *slot = fd;
+}
+
+void notify_inherit(struct inherited *in)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
+    *in = (struct inherited){-1, -1, -1};
+    long n = count ? strtol(count, NULL, 10) : 0;
+    if (pid && strtol(pid, NULL, 10) == (long)getpid() && n > 0 && n <= FDS_MAX) {
+        const char *name = names ? names : "";
+        for (int fd = FIRST_FD; fd < FIRST_FD + (int)n; fd++) {
+            size_t len = strcspn(name, ":");
+            take(in, fd, name, len);
+            name += len + (name[len] == ':');
+        }
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+}
+
+/* --- anew ----------------------------------------------------------------------------------------------------------------- */
+
+void notify_execute(const char *exe, char *const argv[], const struct inherited *out, struct err *e)
+{
+    const int fds[] = {out->keep, out->api, out->http};
+    static const char *const names[] = {FD_NAME_KEEP, FD_NAME_API, FD_NAME_HTTP};
+    int high[3], n = 0;
+    char text[32], list[128] = "";
+    for (int i = 0; i < 3; i++) {
+        if (fds[i] < 0)
+            continue;
+        high[n] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64); /* out of the way of what is put at 3 and on */
+        if (high[n] < 0) {
+            err_errno(e, "reload", "cannot hand on a descriptor");
+            return;
+        }
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", n ? ":" : "", names[i]);
+        n++;
+    }
+    for (int i = 0; i < n; i++)
+        dup2(high[i], FIRST_FD + i); /* without close-on-exec. What was there is nobody's any more */
+    snprintf(text, sizeof text, "%ld", (long)getpid());
+    setenv("LISTEN_PID", text, 1);
+    snprintf(text, sizeof text, "%d", n);
+    setenv("LISTEN_FDS", text, 1);
+    setenv("LISTEN_FDNAMES", list, 1);
+    execv(exe, argv);
+    err_errno(e, "reload", "cannot execute %s", exe);
+}

@@ -1,0 +1,337 @@
+/* Sets of files, as configured: each wants the identity of its SPIFFE ID, and is written on a thread of its own when
+ * that or the bundle changes. The agent itself vouches for what stands there: owner, group and folder. */
+#include "agent/daemon.h"
+#include "agent/output.h"
+#include "agent/pem.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <event2/event.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RETRY_MS 5000
+#define RELOAD_RETRIES_MAX 4 /* doublings: then every 80 s */
+#define SEEK_MS 60000 /* so long its entry is asked for each second, and then as often as the list is asked for anyhow */
+
+struct output {
+    struct agent *agent;
+    const struct agent_files *config;
+    struct output_config files;
+    char *selectors[8]; /* owned */
+    size_t selectors_count;
+    struct identity *identity;   /* wanted by this output; NULL: no entry that fits */
+    struct wl_svid *written;     /* owned: the SVID that stands there; NULL: none since start */
+    struct wl_bundles *bundles;  /* owned: as it stands there */
+    int64_t jwt_expires;         /* of the token there */
+    bool busy, told;
+    int64_t retry_mono_ms;
+    unsigned reload_failures;    /* since the hook last went well; 0: nothing to be told */
+    int64_t reload_mono_ms;      /* when it is tried again */
+    int64_t missed_mono_ms;      /* since when it has no identity; 0: it has one, or nothing is known yet */
+    struct err last;             /* ERR_NONE: well */
+};
+
+/* --- evidence ----------------------------------------------------------------------------------------------------------- */
+
+static int add(struct output *o, struct err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int add(struct output *o, struct err *e, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int n = vasprintf(&o->selectors[o->selectors_count], fmt, args);
+    va_end(args);
+    if (n < 0)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for a set of files");
+    o->selectors_count++;
+    return 0;
+}
+
+static int say_selectors(struct output *o, struct err *e)
+{
+    const struct agent_files *f = o->config;
+    uid_t uid = f->uid == (uid_t)-1 ? geteuid() : f->uid;
+    gid_t gid = f->gid == (gid_t)-1 ? getegid() : f->gid;
+    const struct passwd *p = getpwuid(uid);
+    int rc = add(o, e, "files:dir:%s", f->dir) | add(o, e, "unix:uid:%u", uid) | add(o, e, "unix:gid:%u", gid);
+    if (p)
+        rc |= add(o, e, "unix:user:%s", p->pw_name);
+    const struct group *g = getgrgid(gid);
+    if (g)
+        rc |= add(o, e, "unix:group:%s", g->gr_name);
+    return rc;
+}
+
+static bool has_selectors(const struct output *o, const struct identity *i)
+{
+    bool all = i->selectors_count > 0;
+    for (size_t k = 0; all && k < i->selectors_count; k++) {
+        bool there = false;
+        for (size_t m = 0; m < o->selectors_count && !there; m++)
+            there = strcmp(o->selectors[m], i->selectors[k]) == 0;
+        all = there;
+    }
+    return all;
+}
+
+static void match(struct output *o)
+{
+    struct agent *a = o->agent;
+    struct err e;
+    struct identity *i = identity_of(&a->identities, o->config->id), *old = o->identity;
+    bool fits = i && !i->gone && has_selectors(o, i);
+    o->identity = fits && identity_evidence(i, o->selectors, o->selectors_count, &e) == 0 ? i : NULL;
+    if (o->identity)
+        engine_want(a, o->identity);
+    if (old)
+        engine_unwant(a, old);
+    if (o->identity || !a->entries_known) {
+        o->told = false;
+    } else if (!o->told) {
+        o->told = true;
+        log_warn(i ? "a set of files has no identity: its entry wants selectors that these files have not"
+                   : "a set of files has no identity: no entry of that ID has this agent as parent",
+                 "id", o->config->id, "dir", o->config->dir, NULL);
+    }
+}
+
+/* --- writing -------------------------------------------------------------------------------------------------------------- */
+
+struct writing {
+    struct task task;
+    struct output *output;
+    struct wl_svid *svid;       /* owned */
+    struct wl_bundles *bundles; /* owned */
+    char *jwt;                  /* owned; NULL: none */
+    int64_t jwt_expires;
+    struct err err;
+    bool only_reload;           /* the set stands there already */
+    bool reload_failed;
+};
+
+static int write_now(struct writing *w, struct err *e)
+{
+    struct buf chain, roots;
+    buf_init(&chain, CHAIN_PEM_MAX);
+    buf_init(&roots, BUNDLE_MAX);
+    int rc = pem_certificates(&chain, w->svid->chain, w->svid->chain_len, e);
+    if (rc == 0)
+        rc = pem_certificates(&roots, w->bundles->list[0].x509.p, w->bundles->list[0].x509.len, e);
+    struct output_set set = {.spiffe_id = w->svid->spiffe_id,
+                             .chain_pem = {chain.p, chain.len},
+                             .bundle_pem = {roots.p, roots.len},
+                             .key_der = &w->svid->key,
+                             .jwt = {(const uint8_t *)w->jwt, w->jwt ? strlen(w->jwt) : 0}};
+    if (rc == 0)
+        rc = output_write(&w->output->files, &set, e);
+    buf_free(&chain);
+    buf_free(&roots);
+    return rc;
+}
+
+static void work(struct task *t)
+{
+    struct writing *w = (struct writing *)t;
+    if (w->only_reload || write_now(w, &w->err) == 0) {
+        err_clear(&w->err);
+        w->reload_failed = output_reload(&w->output->files, w->svid->spiffe_id, &w->err) < 0;
+    }
+}
+
+/* A server that was not told serves its old certificate until that is over: it is told again, ever more seldom. */
+static void note_reload(struct output *o, bool failed)
+{
+    o->agent->counters.reloads++;
+    o->agent->counters.reload_failed += failed;
+    if (!failed) {
+        o->reload_failures = 0;
+        return;
+    }
+    unsigned doublings = o->reload_failures < RELOAD_RETRIES_MAX ? o->reload_failures : RELOAD_RETRIES_MAX;
+    o->reload_failures++;
+    o->reload_mono_ms = clock_mono_ms() + ((int64_t)RETRY_MS << doublings);
+}
+
+static void on_written(struct task *t)
+{
+    struct writing *w = (struct writing *)t;
+    struct output *o = w->output;
+    struct agent *a = o->agent;
+    bool there = w->err.code == ERR_NONE || w->reload_failed;
+    o->busy = false;
+    if (t->worked) {
+        o->last = w->err;
+        if (w->err.code != ERR_NONE) {
+            engine_count(a, &w->err);
+            log_err(LOG_ERROR, w->reload_failed ? "the reload hook failed" : "a set of files could not be written", &w->err);
+        }
+        if (there)
+            note_reload(o, w->reload_failed);
+        if (there && !w->only_reload) {
+            wl_svid_unref(o->written);
+            wl_bundles_unref(o->bundles);
+            o->written = w->svid;
+            o->bundles = w->bundles;
+            o->jwt_expires = w->jwt_expires;
+            w->svid = NULL;
+            w->bundles = NULL;
+            log_info("a set of files was written", "id", o->config->id, "dir", o->config->dir, NULL);
+        }
+        o->retry_mono_ms = there ? 0 : clock_mono_ms() + RETRY_MS;
+    }
+    wl_svid_unref(w->svid);
+    wl_bundles_unref(w->bundles);
+    free(w->jwt);
+    free(w);
+}
+
+static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *jwt, bool only_reload)
+{
+    struct writing *w = calloc(1, sizeof *w);
+    if (!w)
+        return; /* the tick comes by again */
+    w->task.work = work;
+    w->task.done = on_written;
+    w->output = o;
+    w->only_reload = only_reload;
+    w->svid = wl_svid_ref(svid);
+    w->bundles = wl_bundles_ref(o->agent->bundles);
+    if (jwt->svid && !(w->jwt = strdup(jwt->svid))) {
+        wl_svid_unref(w->svid);
+        wl_bundles_unref(w->bundles);
+        free(w);
+        return;
+    }
+    w->jwt_expires = jwt->expires;
+    o->busy = true;
+    queue_put(o->agent->writer, &w->task);
+}
+
+static bool same_roots(const struct wl_bundles *a, const struct wl_bundles *b)
+{
+    return a && b && bytes_eq((struct bytes){a->list[0].x509.p, a->list[0].x509.len}, b->list[0].x509.p, b->list[0].x509.len);
+}
+
+/* Writes when what should stand there is another than what does. */
+static void look(struct output *o)
+{
+    struct agent *a = o->agent;
+    struct err e;
+    struct jwt_found jwt = {0};
+    const struct agent_files *f = o->config;
+    struct wl_svid *svid = o->identity ? identity_svid(o->identity, clock_wall()) : NULL;
+    if (a->stopping) /* what comes back while the threads end: there is nobody to write it any more */
+        return;
+    if (!svid || !a->bundles || o->busy || clock_mono_ms() < o->retry_mono_ms)
+        return;
+    if (f->audience_count > 0) {
+        jwt = jwt_find(o->identity, f->audience, f->audience_count, clock_wall());
+        bool rest = jwt.failed_mono_ms > 0 && clock_mono_ms() < jwt.failed_mono_ms + RETRY_MS;
+        if (!jwt.fresh && !jwt.busy && !rest)
+            jwt_fetch(a, o->identity, f->audience, f->audience_count, &e);
+        if (!jwt.svid)
+            return; /* a set is whole or is not there */
+    }
+    if (svid != o->written || !same_roots(a->bundles, o->bundles) || jwt.expires != o->jwt_expires)
+        put(o, svid, &jwt, false);
+    else if (o->reload_failures > 0 && clock_mono_ms() >= o->reload_mono_ms)
+        put(o, svid, &jwt, true);
+}
+
+/* --- seams ------------------------------------------------------------------------------------------------------------------ */
+
+void outputs_changed(struct agent *a, struct identity *i)
+{
+    for (size_t k = 0; k < a->outputs_count; k++)
+        if (!i || a->outputs[k].identity == i)
+            look(&a->outputs[k]);
+}
+
+void outputs_entries(struct agent *a)
+{
+    for (size_t k = 0; k < a->outputs_count; k++) {
+        match(&a->outputs[k]);
+        look(&a->outputs[k]);
+    }
+}
+
+static void seek(struct output *o)
+{
+    int64_t now = clock_mono_ms();
+    if (o->identity || !o->agent->entries_known)
+        o->missed_mono_ms = 0;
+    else if (o->missed_mono_ms == 0)
+        o->missed_mono_ms = now;
+    if (o->missed_mono_ms > 0 && now - o->missed_mono_ms < SEEK_MS)
+        entries_hurry(o->agent, now);
+}
+
+void outputs_tick(struct agent *a)
+{
+    outputs_changed(a, NULL);
+    for (size_t k = 0; k < a->outputs_count; k++)
+        seek(&a->outputs[k]);
+}
+
+size_t outputs_written(const struct agent *a)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < a->outputs_count; k++)
+        n += a->outputs[k].written != NULL;
+    return n;
+}
+
+bool outputs_ready(const struct agent *a, char *why, size_t cap)
+{
+    for (size_t k = 0; k < a->outputs_count; k++) {
+        const struct output *o = &a->outputs[k];
+        if (o->written && o->last.code == ERR_NONE && o->identity)
+            continue;
+        snprintf(why, cap, "files of %.200s in %.200s: %.400s", o->config->id, o->config->dir,
+                 !o->identity ? "no entry that fits" : o->last.code != ERR_NONE ? o->last.msg : "not written yet");
+        return false;
+    }
+    return true;
+}
+
+int outputs_start(struct agent *a, struct err *e)
+{
+    a->outputs = calloc(a->config->files_count + 1, sizeof *a->outputs);
+    if (!a->outputs)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for sets of files");
+    for (; a->outputs_count < a->config->files_count; ) {
+        struct output *o = &a->outputs[a->outputs_count++];
+        const struct agent_files *f = &a->config->files[a->outputs_count - 1];
+        o->agent = a;
+        o->config = f;
+        o->files = (struct output_config){.dir = f->dir,
+                                          .uid = f->uid,
+                                          .gid = f->gid,
+                                          .mode = f->mode,
+                                          .combined = f->combined,
+                                          .reload = f->reload,
+                                          .pid_file = f->pid_file,
+                                          .signal = f->signal,
+                                          .reload_timeout_ms = f->reload_timeout * 1000};
+        if (say_selectors(o, e) < 0 || output_try(&o->files, e) < 0)
+            return err_wrap(e, "files of %s", f->id);
+    }
+    return 0;
+}
+
+void outputs_stop(struct agent *a)
+{
+    for (size_t k = 0; k < a->outputs_count; k++) {
+        struct output *o = &a->outputs[k];
+        for (size_t i = 0; i < o->selectors_count; i++)
+            free(o->selectors[i]);
+        wl_svid_unref(o->written);
+        wl_bundles_unref(o->bundles);
+    }
+    free(a->outputs);
+    a->outputs = NULL;
+    a->outputs_count = 0;
+}
