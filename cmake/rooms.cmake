@@ -23,7 +23,10 @@ mayfly_room(ra LINK room_ca_client room_attest room_tlog room_base PkgConfig::SQ
 mayfly_room(audit LINK room_tlog room_base PkgConfig::SQLITE)
 mayfly_room(api LINK room_audit room_ra room_tlog room_base PkgConfig::MHD PkgConfig::GNUTLS PkgConfig::ZLIB)
 include(${CMAKE_SOURCE_DIR}/cmake/ui.cmake)
-mayfly_room(agent LINK room_attest room_tlog room_base PkgConfig::CURL)
+mayfly_room(workload LINK room_base PkgConfig::NGHTTP2 PkgConfig::PROTOBUFC PkgConfig::EVENT)
+include(${CMAKE_SOURCE_DIR}/cmake/proto.cmake)
+mayfly_room(proxy LINK room_workload room_tlog room_base PkgConfig::SSL)
+mayfly_room(agent LINK room_workload room_attest room_tlog room_hsm room_base PkgConfig::CURL PkgConfig::EVENTEXTRA)
 
 function(mayfly_program name)
   cmake_parse_arguments(P "" "" "SOURCES;LINK" ${ARGN})
@@ -35,4 +38,8 @@ file(GLOB MAYFLY_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayfly.c ${CM
   ${CMAKE_SOURCE_DIR}/cmd/args.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
 mayfly_program(mayflyd SOURCES ${MAYFLYD_SOURCES} LINK room_api room_ra room_ca PkgConfig::CURL)
 mayfly_program(mayfly SOURCES ${MAYFLY_SOURCES} LINK room_audit room_ca room_tlog PkgConfig::CURL PkgConfig::MHD)
-mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_agent)
+file(GLOB AGENT_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/agent_*.c)
+mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${AGENT_SOURCES} ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_agent)
+# Lean: what it does not use it does not load, whatever the rooms below could need.
+mayfly_program(mayfly-proxy SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-proxy.c ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_proxy)
+target_link_options(mayfly-proxy PRIVATE -Wl,--as-needed -Wl,--gc-sections)

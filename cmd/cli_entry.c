@@ -33,14 +33,18 @@ static const char create_help[] =
     "      --ttl DURATION      lifetime of its certificates, e.g. 5m (default: the authority's)\n"
     "      --auditor           its SVIDs may search the log over HTTP (audit.access: mtls)\n"
     "      --no-auditor        no longer\n"
-    "      --parent SPIFFE-ID  the agent that vouches for it (default: the authority itself)\n"
+    "      --parent SPIFFE-ID  the agent that alone may obtain it, for a workload that shows the selectors\n"
+    "                          (default: the authority itself, and the workload speaks for itself)\n"
     "      --revision N        update only this revision; refused if somebody was faster\n"
     "\n" CLI_COMMON_HELP
     "\n"
     "update replaces what is named and keeps the rest; --selector '' and --dns '' empty a list.\n"
     "\n"
-    "Example:\n"
-    "  mayfly entry create --id spiffe://example.org/web --dns web.example.org --ttl 5m\n";
+    "Examples:\n"
+    "  mayfly entry create --id spiffe://example.org/web --dns web.example.org --ttl 5m\n"
+    "  mayfly entry create --id spiffe://example.org/host/web1          the agent of a host, and what it runs:\n"
+    "  mayfly entry create --id spiffe://example.org/shop --parent spiffe://example.org/host/web1 \\\n"
+    "         --selector unix:user:shop --selector systemd:unit:shop.service\n";
 
 static const char which_help[] =
     "usage: mayfly entry list [OPTION...]\n"
@@ -183,6 +187,15 @@ static void ttl_words(char dst[32], const json_t *doc)
         snprintf(dst, 32, "default");
 }
 
+/* What obtains an entry without selectors: behind an agent (any parent but the authority), nothing does. */
+static const char *without_selectors(const json_t *x)
+{
+    static const char self[] = "/mayfly/server";
+    size_t n = strlen(member(x, "parent"));
+    bool behind = n >= sizeof self && strcmp(member(x, "parent") + n - (sizeof self - 1), self) != 0;
+    return behind ? "none: nothing that the agent could vouch for" : "(a join token made for it, or its own SVID)";
+}
+
 static void print_entry(const json_t *x)
 {
     char selectors[4096], dns[4096], ttl[32], when[64];
@@ -192,7 +205,7 @@ static void print_entry(const json_t *x)
     cli_when(when, sizeof when, json_integer_value(json_object_get(x, "updated")));
     printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nmay search %s\nchanged    %s\n",
            member(x, "spiffe_id"), member(x, "id"), (long long)json_integer_value(json_object_get(x, "revision")),
-           member(x, "parent"), *selectors ? selectors : "(a join token made for it, or its own SVID)", *dns ? dns : "-", ttl,
+           member(x, "parent"), *selectors ? selectors : without_selectors(x), *dns ? dns : "-", ttl,
            json_is_true(json_object_get(x, "auditor")) ? "yes: an auditor" : "no", when);
 }
 

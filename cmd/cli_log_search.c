@@ -26,7 +26,7 @@ static const char help[] =
     "      --agent ID       asked for by this agent\n"
     "      --attestor KIND  on this kind of evidence, e.g. join_token\n"
     "      --entry ID       under this registration entry\n"
-    "      --outcome WHAT   issued, refused, revoked, changed or authority\n"
+    "      --outcome WHAT   issued, jwt, refused, revoked, changed or authority\n"
     "      --rule RULE      refusals by this rule\n"
     "      --from TIME, --to TIME\n"
     "                       2026-01-31T12:00:00Z, or Unix seconds\n"
@@ -120,6 +120,18 @@ static void clean(char dst[CELL], const char *prefix, struct bytes v)
     dst[n] = 0;
 }
 
+/* Until when, and the first of whom it may be shown to. */
+static void jwt_detail(char dst[CELL], const struct audit_entry *t)
+{
+    struct cur c = cur_of(t->record.audiences.p, t->record.audiences.len);
+    struct bytes first = {NULL, 0}, more;
+    char words[CELL], at[21];
+    tlog_audience_next(&c, &first);
+    clock_rfc3339(at, t->not_after);
+    snprintf(words, sizeof words, "until %s, for %s", at, tlog_audience_next(&c, &more) ? "several: " : "");
+    clean(dst, words, first);
+}
+
 static void detail(char dst[CELL], const struct audit_entry *t)
 {
     const struct tlog_record_info *r = &t->record;
@@ -147,6 +159,9 @@ static void detail(char dst[CELL], const struct audit_entry *t)
     case AUDIT_AUTHORITY:
         snprintf(words, sizeof words, "%s ", tlog_record_code(t->type, r->code));
         clean(dst, words, r->value);
+        break;
+    case AUDIT_JWT:
+        jwt_detail(dst, t);
         break;
     default: break;
     }

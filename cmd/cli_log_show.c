@@ -101,12 +101,30 @@ static void show_record(const struct audit_entry *t)
     row("comment", r->comment);
 }
 
+static void show_jwt(const struct audit_entry *t)
+{
+    const struct tlog_record_info *r = &t->record;
+    struct cur c = cur_of(r->audiences.p, r->audiences.len);
+    struct bytes one;
+    row("SPIFFE ID", r->spiffe_id);
+    for (bool first = true; tlog_audience_next(&c, &one); first = false)
+        row(first ? "for" : "", one);
+    row_time("valid from", t->time);
+    row_time("valid to", t->not_after);
+    row("key (kid)", r->kid);
+    row("attestor", r->attestor);
+    row_entry(r->entry_id, r->revision);
+    row("requester", r->requester);
+    row_hex("session", r->session);
+}
+
 static const char *type_words(const struct audit_entry *t)
 {
     static const char *const words[AUDIT_KINDS] = {
         [AUDIT_ISSUED] = "certificate",      [AUDIT_REFUSED] = "refusal",
         [AUDIT_REVOKED] = "revocation",      [AUDIT_CHANGED] = "change of a registration entry",
         [AUDIT_AUTHORITY] = "change of the authority",
+        [AUDIT_JWT] = "JWT-SVID",
         [AUDIT_NULL] = "null entry (every log starts with it)",
         [AUDIT_OTHER] = "of no form that this program knows"};
     return words[t->kind];
@@ -119,6 +137,8 @@ static void show_people(const struct audit_entry *t, const struct tlog_checkpoin
     printf("  %-11s %s\n", "type", type_words(t));
     if (t->kind == AUDIT_ISSUED)
         show_certificate(t);
+    else if (t->kind == AUDIT_JWT)
+        show_jwt(t);
     else if (audit_kind_is_record(t->kind))
         show_record(t);
 }

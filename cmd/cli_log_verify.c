@@ -207,7 +207,8 @@ static void print_counts(const struct verify *v)
     static const struct {
         enum tlog_audit_kind kind;
         const char *words;
-    } lines[] = {{TLOG_AUDIT_REVOCATION, "revocations"},
+    } lines[] = {{TLOG_AUDIT_JWT, "JWT-SVIDs"},
+                 {TLOG_AUDIT_REVOCATION, "revocations"},
                  {TLOG_AUDIT_REFUSAL, "records of refusals"},
                  {TLOG_AUDIT_CHANGE, "changes of registration entries"},
                  {TLOG_AUDIT_AUTHORITY, "changes of the authority"},

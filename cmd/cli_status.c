@@ -94,9 +94,9 @@ static void print_status(const json_t *x, const struct config *config)
                                      : "well: attests, logs and signs");
     printf("trust domain    %s\nserves          %s\ntoken           %s\nsigner since    %s\nlog             %s, %lld entries\n",
            config->trust_domain, config->external_url, token ? token : "-", since, config->log.origin, number(x, "log_size"));
-    printf("entries         %lld\njoin tokens     %lld\nsessions        %lld\nauthorizations  %lld\nissued          %lld\nrefused         %lld\nsignatures      %lld\n",
+    printf("entries         %lld\njoin tokens     %lld\nsessions        %lld\nauthorizations  %lld\nissued          %lld\nJWT-SVIDs       %lld\nrefused         %lld\nsignatures      %lld\n",
            number(x, "entries"), number(x, "tokens"), number(x, "sessions"), number(x, "authorizations"),
-           number(x, "issued"), number(x, "refused"), number(x, "signatures"));
+           number(x, "issued"), number(x, "jwts"), number(x, "refused"), number(x, "signatures"));
     print_witnesses(x);
 }
 

@@ -1,318 +1,83 @@
-/* mayfly-agent: a workload's side of Mayfly. `fetch` gets one identity and writes it to a folder;
- * all of the work is in agent/. */
-#include "agent/agent.h"
-#include "base/clock.h"
-#include "base/secmem.h"
-#include "base/spiffe.h"
+/* mayfly-agent: a workload's side of Mayfly. Dispatch only: fetch, serve and run are in files of their own, and proxy
+ * is a program of its own, so that what stands in every connection's way stays small. */
+#include "cmd/agent_cmd.h"
 #include "cmd/args.h"
+#include <errno.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define DNS_MAX 16
-#define TIMEOUT_DEFAULT 30 /* seconds */
+#define PROXY "mayfly-proxy"
 
 static const char main_help[] =
     "usage: mayfly-agent fetch [OPTION...]\n"
+    "       mayfly-agent serve --config FILE | --server URL --id SPIFFE-ID [OPTION...]\n"
+    "       mayfly-agent run [OPTION...] -- COMMAND [ARGUMENT...]\n"
+    "       mayfly-agent proxy [OPTION...]\n"
     "       mayfly-agent --help | --version\n"
     "\n"
     "  fetch   obtain one certificate (SVID), verify it and its log proof, write it to a folder\n"
+    "  serve   stay: keep this host's identities fresh, hand them out by the SPIFFE Workload API, Envoy's\n"
+    "          SDS and files\n"
+    "  run     start a program with its identity ready, and tell it of each new one\n"
+    "  proxy   mutual TLS in front of a server or beside a client\n"
     "\n"
-    "'mayfly-agent fetch --help' shows its options and an example.\n";
+    "'mayfly-agent COMMAND --help' shows its options and an example.\n";
 
-static const char fetch_help[] =
-    "usage: mayfly-agent fetch --server URL --id SPIFFE-ID --out DIR [OPTION...]\n"
-    "\n"
-    "Obtains a certificate (SVID), verifies its chain and its log proof, and writes svid.pem,\n"
-    "svid.key (0600) and bundle.pem to DIR. Whatever does not verify is not written.\n"
-    "\n"
-    "      --server URL        the authority, e.g. https://mayfly.example.org:8443\n"
-    "      --id SPIFFE-ID      the identity asked for\n"
-    "  -o, --out DIR           where the files go; made if missing\n"
-    "      --token-file FILE   file (mode 0600) with the join token; - reads standard input\n"
-    "      --token TOKEN       the join token itself. Others may see a command line for a moment:\n"
-    "                          prefer --token-file. - reads standard input\n"
-    "      --trust-bundle FILE the authority's roots (PEM or SPIFFE bundle); with a token both "
-    "must\n"
-    "                          agree (default: the root the token names; without token, "
-    "bundle.pem)\n"
-    "      --dns NAME          DNS name for the certificate; repeatable, at most 16\n"
-    "      --timeout DURATION  give up after this long, e.g. 30s (the default) or 5m\n"
-    "      --json              JSON for programs instead of words for people\n"
-    "  -h, --help              this text\n"
-    "\n"
-    "Without a token, the SVID that DIR holds from last time proves who is asking.\n"
-    "\n"
-    "Example:\n"
-    "  mayfly token create --id spiffe://example.org/web |\n"
-    "    mayfly-agent fetch --server https://localhost:8443 --token-file - \\\n"
-    "      --id spiffe://example.org/web --out /run/web\n"
-    "\n" ARGS_EXIT_HELP "On 3, 4 and 5 nothing was written. 4: the authority said no. 5: the "
-                        "server, the certificate or\n"
-    "its log proof did not verify, or the server leads elsewhere.\n";
-
-enum {
-    OPT_SERVER = 1000,
-    OPT_ID,
-    OPT_TOKEN,
-    OPT_TOKEN_FILE,
-    OPT_BUNDLE,
-    OPT_DNS,
-    OPT_TIMEOUT,
-    OPT_JSON
-};
-
-static const struct option fetch_options[] = {
-    {"server", required_argument, NULL, OPT_SERVER},
-    {"id", required_argument, NULL, OPT_ID},
-    {"out", required_argument, NULL, 'o'},
-    {"token", required_argument, NULL, OPT_TOKEN},
-    {"token-file", required_argument, NULL, OPT_TOKEN_FILE},
-    {"trust-bundle", required_argument, NULL, OPT_BUNDLE},
-    {"dns", required_argument, NULL, OPT_DNS},
-    {"timeout", required_argument, NULL, OPT_TIMEOUT},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0}};
-
-struct fetch_args {
-    struct agent_fetch fetch;
-    const char *dns[DNS_MAX];
-    struct secret token; /* NUL-terminated; empty when none */
-    bool json;
-};
-
-static int report_error(const struct fetch_args *a, const struct err *e)
+/* Beside this program, else below libexec of the same place, else wherever PATH finds it. */
+static int run_proxy(char **argv)
 {
-    struct buf b;
-    if (!a->json) {
-        fprintf(stderr, "mayfly-agent fetch: %s\n", e->msg);
-        return args_exit_code(e);
-    }
-    buf_init(&b, 8192);
-    buf_str(&b, "{\"error\":");
-    jw_str(&b, err_code_name(e->code));
-    buf_str(&b, ",\"rule\":");
-    jw_str(&b, e->rule);
-    buf_str(&b, ",\"message\":");
-    jw_str(&b, e->msg);
-    buf_str(&b, "}");
-    const char *text = buf_cstr(&b);
-    fprintf(stderr, "%s\n", text ? text : "{\"error\":\"internal\"}");
-    buf_free(&b);
-    return args_exit_code(e);
-}
-
-/* --- what was obtained
- * ------------------------------------------------------------------------------- */
-
-static void print_words(const struct agent_fetch *f, const struct agent_verified *v)
-{
-    char until[21];
-    clock_rfc3339(until, v->not_after);
-    printf("obtained  %s\n", v->spiffe_id);
-    printf("valid     until %s, %lld s from now\n", until, (long long)(v->not_after - clock_wall()));
-    printf("logged    entry %llu of %s, proof verified\n", (unsigned long long)v->proven.index,
-           v->log_origin);
-    printf("files     %s/svid.pem, %s/svid.key, %s/bundle.pem\n", f->out_dir, f->out_dir,
-           f->out_dir);
-}
-
-static void json_path(struct buf *b, const char *name, const char *dir, const char *file)
-{
-    char path[4200];
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    buf_fmt(b, ",\"%s\":", name);
-    jw_str(b, path);
-}
-
-static void print_json(const struct agent_fetch *f, const struct agent_verified *v)
-{
-    char from[21], until[21];
-    struct buf b;
-    buf_init(&b, 65536);
-    clock_rfc3339(from, v->not_before);
-    clock_rfc3339(until, v->not_after);
-    buf_str(&b, "{\"spiffe_id\":");
-    jw_str(&b, v->spiffe_id);
-    buf_fmt(&b, ",\"not_before\":\"%s\",\"not_after\":\"%s\",\"log_origin\":", from, until);
-    jw_str(&b, v->log_origin);
-    buf_fmt(&b, ",\"log_number\":%u,\"log_index\":%llu,\"log_size\":%llu", v->proven.log_number,
-            (unsigned long long)v->proven.index, (unsigned long long)v->proven.checkpoint.size);
-    json_path(&b, "svid", f->out_dir, "svid.pem");
-    json_path(&b, "key", f->out_dir, "svid.key");
-    json_path(&b, "bundle", f->out_dir, "bundle.pem");
-    buf_str(&b, "}");
-    const char *text = buf_cstr(&b);
-    printf("%s\n", text ? text : "{}");
-    buf_free(&b);
-}
-
-/* --- the command line
- * ---------------------------------------------------------------------------------- */
-
-/* A secret as a C string in secret memory; white space around it is dropped. */
-static int token_keep(struct secret *dst, const uint8_t *p, size_t n, struct err *e)
-{
-    while (n > 0 && (p[n - 1] == '\n' || p[n - 1] == '\r' || p[n - 1] == ' '))
-        n--;
-    secret_free(dst);
-    if (n == 0 || n > JOIN_TOKEN_TEXT)
-        return err_set(e, ERR_USAGE, "token", "the join token is %s",
-                       n ? "too long to be one" : "empty");
-    if (secret_new(dst, n + 1, e) < 0)
-        return -1;
-    memcpy(dst->p, p, n);
-    dst->p[n] = 0;
-    dst->len = n;
-    return 0;
-}
-
-static int token_read(struct secret *dst, const char *path, struct err *e)
-{
-    struct secret s = {0};
-    int rc = strcmp(path, "-") == 0 ? secret_read_fd(&s, STDIN_FILENO, 1024, e)
-                                    : secret_read_file(&s, path, 1024, e);
-    if (rc == 0)
-        rc = token_keep(dst, s.p, s.len, e);
-    secret_free(&s);
-    return rc < 0 ? err_wrap(e, "join token") : 0;
-}
-
-/* argv's memory is what ps shows: overwritten as soon as it was read. */
-static int token_take(struct secret *dst, char *text, struct err *e)
-{
-    if (strcmp(text, "-") == 0)
-        return token_read(dst, "-", e);
-    int rc = token_keep(dst, (const uint8_t *)text, strlen(text), e);
-    secret_wipe(text, strlen(text));
-    return rc;
-}
-
-static int take_option(struct fetch_args *a, int o, struct err *e)
-{
-    unsigned seconds;
-    switch (o) {
-    case OPT_SERVER:
-        a->fetch.server = optarg;
-        return 0;
-    case OPT_ID:
-        a->fetch.spiffe_id = optarg;
-        return 0;
-    case 'o':
-        a->fetch.out_dir = optarg;
-        return 0;
-    case OPT_BUNDLE:
-        a->fetch.trust_bundle = optarg;
-        return 0;
-    case OPT_JSON:
-        a->json = true;
-        return 0;
-    case OPT_TOKEN:
-    case OPT_TOKEN_FILE:
-        if (a->token.p)
-            return err_set(e, ERR_USAGE, "token", "one join token, please");
-        return o == OPT_TOKEN ? token_take(&a->token, optarg, e) : token_read(&a->token, optarg, e);
-    case OPT_DNS:
-        if (a->fetch.dns_count == DNS_MAX)
-            return err_set(e, ERR_USAGE, "dns", "at most %d DNS names", DNS_MAX);
-        a->dns[a->fetch.dns_count++] = optarg;
-        return dns_name_check(optarg, strlen(optarg), e);
-    case OPT_TIMEOUT:
-        if (args_duration(optarg, 3600, "--timeout", &seconds, e) < 0)
-            return -1;
-        a->fetch.deadline_ms = seconds * 1000;
-        return 0;
-    default:
-        return err_set(e, ERR_USAGE, "option", "unknown option");
-    }
-}
-
-/* What can be said without asking anybody is said before, as a usage error. */
-static int check_args(const struct fetch_args *a, struct err *e)
-{
-    const struct agent_fetch *f = &a->fetch;
-    struct spiffe_id id;
-    if (!f->server || !f->spiffe_id || !f->out_dir)
-        return err_set(e, ERR_USAGE, "missing", "%s is missing; see 'mayfly-agent fetch --help'",
-                       !f->server      ? "--server URL"
-                       : !f->spiffe_id ? "--id SPIFFE-ID"
-                                       : "--out DIR");
-    if (spiffe_parse(&id, f->spiffe_id, strlen(f->spiffe_id), e) < 0)
-        return -1;
-    if (id.path.len == 0)
-        return err_set(e, ERR_USAGE, "spiffe-id",
-                       "--id: '%s' names a whole trust domain, no workload", f->spiffe_id);
-    if (a->token.p) {
-        struct secret s;
-        uint8_t anchor[32];
-        if (secret_new(&s, 32, e) < 0)
-            return -1;
-        int rc = join_token_parse((const char *)a->token.p, a->token.len, s.p, anchor, e);
-        secret_free(&s);
-        return rc;
-    }
-    return 0;
-}
-
-static int parse_args(struct fetch_args *a, int argc, char **argv, struct err *e)
-{
-    int o;
-    a->fetch.deadline_ms = TIMEOUT_DEFAULT * 1000;
-    a->fetch.dns = a->dns;
-    while ((o = args_getopt(argc, argv, "o:h", fetch_options, "mayfly-agent fetch")) != -1) {
-        if (o == '?')
-            exit(ARGS_USAGE);
-        if (o == 'h') {
-            fputs(fetch_help, stdout);
-            exit(ARGS_OK);
+    static const char *const places[] = {PROXY, "../libexec/mayfly/" PROXY};
+    char exe[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    char name[] = PROXY;
+    argv[0] = name;
+    if (n > 0) {
+        exe[n] = 0;
+        char *slash = strrchr(exe, '/');
+        for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
+            snprintf(path, sizeof path, "%.*s/%s", (int)(slash - exe), exe, places[i]);
+            execv(path, argv);
         }
-        if (take_option(a, o, e) < 0)
-            return -1;
     }
-    if (optind < argc)
-        return err_set(e, ERR_USAGE, "argument",
-                       "'%s' is not an option; see 'mayfly-agent fetch --help'", argv[optind]);
-    return check_args(a, e);
+    execvp(PROXY, argv);
+    fprintf(stderr, "mayfly-agent proxy: cannot start " PROXY ": %s. It belongs beside mayfly-agent or into PATH.\n",
+            strerror(errno));
+    return ARGS_FAILED;
 }
 
-static int run_fetch(int argc, char **argv)
+static int no_command(const char *word)
 {
-    struct fetch_args a = {0};
-    struct agent_verified v;
-    struct err e = {0};
-    int code = ARGS_OK;
-    if (parse_args(&a, argc, argv, &e) < 0) {
-        if (e.code == ERR_MALFORMED)
-            e.code = ERR_USAGE;
-        code = report_error(&a, &e);
-    } else {
-        a.fetch.token = a.token.p ? (const char *)a.token.p : NULL;
-        if (agent_fetch(&a.fetch, &v, &e) < 0)
-            code = report_error(&a, &e);
-        else
-            (a.json ? print_json : print_words)(&a.fetch, &v);
-    }
-    secret_free(&a.token);
-    return code;
+    static const char *const commands[] = {"fetch", "serve", "run", "proxy", "--help", "--version"};
+    const char *near = *word ? args_nearest(word, commands, sizeof commands / sizeof *commands) : NULL;
+    if (near)
+        fprintf(stderr, "mayfly-agent: no command '%s'; did you mean %s?\n", word, near);
+    else if (*word)
+        fprintf(stderr, "mayfly-agent: no command '%s'.\n", word);
+    fprintf(stderr, "%s", main_help);
+    return ARGS_USAGE;
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const commands[] = {"fetch", "--help", "--version"};
+    const char *word = argc > 1 ? argv[1] : "";
+    if (strcmp(word, "proxy") == 0)
+        return run_proxy(argv + 1);
     /* Keys and tokens pass through this process: no core files, no debugger of the same user. */
     prctl(PR_SET_DUMPABLE, 0);
     signal(SIGPIPE, SIG_IGN); /* a server that hangs up is an error, not an end */
-    /* Nothing of the system's OpenSSL configuration is needed, and reading it costs milliseconds.
-     */
+    /* Nothing of the system's OpenSSL configuration is needed, and reading it costs milliseconds. */
     OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
-    const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "fetch") == 0)
-        return run_fetch(argc - 1, argv + 1);
+        return agent_fetch_main(argc - 1, argv + 1);
+    if (strcmp(word, "serve") == 0)
+        return agent_serve_main(argc - 1, argv + 1);
+    if (strcmp(word, "run") == 0)
+        return agent_run_main(argc - 1, argv + 1);
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
         printf("%s\n%s", main_help, ARGS_EXIT_HELP);
         return ARGS_OK;
@@ -321,12 +86,5 @@ int main(int argc, char **argv)
         puts("mayfly-agent " MAYFLY_VERSION);
         return ARGS_OK;
     }
-    const char *near =
-        *word ? args_nearest(word, commands, sizeof commands / sizeof *commands) : NULL;
-    if (near)
-        fprintf(stderr, "mayfly-agent: no command '%s'; did you mean %s?\n", word, near);
-    else if (*word)
-        fprintf(stderr, "mayfly-agent: no command '%s'.\n", word);
-    fprintf(stderr, "%s", main_help);
-    return ARGS_USAGE;
+    return no_command(word);
 }

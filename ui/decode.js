@@ -10,7 +10,9 @@ const NAME_MAX = 2048;
 const BY = [, 'serial', 'spiffe_id', 'prefix', 'entry', 'agent', 'key'];
 const STAGE = [, 'attestation', 'registration', 'policy', 'signer'];
 const CHANGE = [, 'created', 'updated', 'deleted'];
-const AUTHORITY = [, 'root', 'issuing', 'crl', 'policy', 'clock'];
+const AUTHORITY = [, 'root', 'issuing', 'crl', 'policy', 'clock', 'jwt_key'];
+const JWT = [, 'svid'];
+const AUDIENCES_MAX = 3072;
 const AUDITOR = 1;
 const REASONS = new Set([0, 1, 2, 3, 4, 5, 6, 9, 10]);
 
@@ -77,7 +79,30 @@ function authority(r) {
   return { kind: 'authority', time: time(r), code: code(r, AUTHORITY), value: text(r.vec16(), 0, NAME_MAX), digest: hex(r.take(32)) };
 }
 
-const RECORDS = { 0xff01: revocation, 0xff02: refusal, 0xff03: change, 0xff04: authority };
+function audiences(bytes) {
+  const r = new Reader(bytes, 'entry-format');
+  const out = [];
+  while (r.left)
+    out.push(text(r.vec8(), 1, 255));
+  return bytes.length <= AUDIENCES_MAX && out.length >= 1 && out.length <= 16 ? out : fail('its audiences are none, or too many');
+}
+
+function maybeHash(bytes, what) {
+  return !bytes.length || bytes.length === 32 ? hex(bytes) : fail(`its ${what} is no hash`);
+}
+
+function jwt(r) {
+  const out = { kind: 'jwt', time: time(r), code: code(r, JWT), expires: time(r) };
+  if (!(out.expires > out.time))
+    fail('it ends before it begins');
+  return {
+    ...out, spiffe_id: text(r.vec16(), 1, NAME_MAX), audiences: audiences(r.vec16()), kid: text(r.vec8(), 1, 64), attestor: text(r.vec8(), 0, 32),
+    evidence: maybeHash(r.vec8(), 'evidence'), entry_id: text(r.vec8(), 1, 64), revision: number(r.u64()), requester: text(r.vec16(), 0, NAME_MAX),
+    session: maybeHash(r.vec8(), 'session key'),
+  };
+}
+
+const RECORDS = { 0xff01: revocation, 0xff02: refusal, 0xff03: change, 0xff04: authority, 0xff05: jwt };
 
 function digest(bytes) {
   return bytes.length === 32 ? hex(bytes) : fail('a digest does not have 32 bytes');
@@ -119,7 +144,7 @@ function certificate(body, x) {
   };
 }
 
-// { type, kind, …fields }, kind one of null, certificate, revocation, refusal, entry, authority, unknown.
+// { type, kind, …fields }, kind one of null, certificate, revocation, refusal, entry, authority, jwt, unknown.
 export function decodeEntry(bytes, index) {
   if (bytes.length > ENTRY_MAX)
     fail('it is too long');

@@ -9,7 +9,7 @@ const TYPED = ['spiffe_id', 'prefix', 'serial', 'key']; // what the one box unde
 const FIELDS = [
   ['agent', 'Agent that asked'], ['attestor', 'Kind of evidence'], ['entry', 'Registration entry'], ['rule', 'Rule of a refusal'],
 ];
-const OUTCOMES = [['', 'anything'], ['issued', 'certificates'], ['refused', 'refusals'], ['revoked', 'revocations'], ['changed', 'changes of registrations'], ['authority', 'changes of the authority']];
+const OUTCOMES = [['', 'anything'], ['issued', 'certificates'], ['jwt', 'JWT-SVIDs'], ['refused', 'refusals'], ['revoked', 'revocations'], ['changed', 'changes of registrations'], ['authority', 'changes of the authority']];
 const MORE = [...FIELDS.map(([name]) => name), 'outcome', 'from', 'to', 'order'];
 const NAMES = [...TYPED, ...MORE];
 

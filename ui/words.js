@@ -2,7 +2,7 @@
 import { code, dateText, el, plural, searchLink, span, when } from './dom.js';
 
 const KINDS = {
-  null: 'First entry', certificate: 'Certificate', revocation: 'Revocation', refusal: 'Refusal', entry: 'Registration', authority: 'Authority',
+  null: 'First entry', certificate: 'Certificate', revocation: 'Revocation', refusal: 'Refusal', entry: 'Registration', authority: 'Authority', jwt: 'JWT-SVID',
   unknown: 'Of a later version', malformed: 'Malformed',
 };
 const STAGES = {
@@ -15,7 +15,8 @@ const BY = {
 const REASONS = ['unspecified', 'key compromise', 'CA compromise', 'affiliation changed', 'superseded', 'cessation of operation', 'certificate hold', , , 'privilege withdrawn', 'AA compromise'];
 const CHANGES = { created: 'was registered', updated: 'had its registration changed', deleted: 'lost its registration' };
 const AUTHORITY = { root: 'began to use a root certificate', issuing: 'began to use an issuing certificate', crl: 'published a list of revocations',
-  policy: 'began to certify under this policy', clock: 'set its clock back, with its operator’s word; it had run ahead to the Unix time' };
+  policy: 'began to certify under this policy', clock: 'set its clock back, with its operator’s word; it had run ahead to the Unix time',
+  jwt_key: 'began to sign JWT-SVIDs with the key' };
 
 export const kindName = (f) => (f.kind === 'certificate' && f.authority ? 'CA certificate' : KINDS[f.kind] ?? f.kind);
 export const reasonName = (n) => REASONS[n] ?? `reason ${n}`;
@@ -31,6 +32,7 @@ export function subjectOf(f) {
   case 'refusal':
     return f.spiffe_id || 'no name was asked for';
   case 'entry':
+  case 'jwt':
     return f.spiffe_id;
   case 'authority':
     return f.value;
@@ -51,7 +53,9 @@ export function mannerOf(f) {
   case 'entry':
     return `${f.code}, revision ${f.revision}`;
   case 'authority':
-    return f.code === 'crl' ? 'CRL' : f.code;
+    return f.code === 'crl' ? 'CRL' : f.code === 'jwt_key' ? 'key of JWT-SVIDs' : f.code;
+  case 'jwt':
+    return [f.attestor, `for ${span(f.expires - f.time)}`].filter(Boolean).join(', ');
   default:
     return '';
   }
@@ -70,6 +74,8 @@ export function sentence(f) {
     return ['On ', when(f.time), ', ', searchLink({ spiffe_id: f.spiffe_id }, f.spiffe_id), ` ${CHANGES[f.code]} by ${f.actor} (revision ${f.revision}).`];
   case 'authority':
     return ['On ', when(f.time), `, the authority ${AUTHORITY[f.code]}: `, code(f.value), '.'];
+  case 'jwt':
+    return ['On ', when(f.time), ', ', searchLink({ spiffe_id: f.spiffe_id }, f.spiffe_id), ` was given a token (JWT-SVID) to show to ${f.audiences.map((a) => `“${a}”`).join(', ')}, good for ${span(f.expires - f.time)}. It was put into the log before it was signed.`];
   case 'unknown':
     return [`An entry of type ${f.type}, which this page does not know. It stands in the log like any other.`];
   default:
@@ -83,6 +89,8 @@ export function fieldPairs(f) {
   const pairs = [['Kind', kindName(f)], ['SPIFFE ID', ask('spiffe_id', 'spiffe_id')], ['DNS names and addresses', f.dns?.join(', ')]];
   if (f.kind === 'certificate')
     pairs.push(['Subject', f.subject], ['Issuer', f.issuer], ['Valid from', when(f.not_before)], ['Valid until', when(f.not_after)], ['Key (SHA-256)', searchLink({ key: f.key }, code(f.key))]);
+  else if (f.kind === 'jwt')
+    pairs.push(['To be shown to', f.audiences.join(', ')], ['Valid from', when(f.time)], ['Valid until', when(f.expires)], ['Key (kid)', code(f.kid)]);
   else if (f.time !== undefined)
     pairs.push(['Time', when(f.time)]);
   pairs.push(['Kind of evidence', ask('attestor', 'attestor')], ['Evidence (salted SHA-256)', f.evidence && code(f.evidence)],
