@@ -1,4 +1,4 @@
-/* The payloads of ACME requests. The first byte picks the parser, the rest is the payload. */
+/* The payloads of ACME requests. The first byte picks the parser ('e': agentEntries), the rest is the payload. */
 #include "api/payload.h"
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +10,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static struct payload_order p; /* reused, as by a connection */
     static struct payload_revoke revoke;
     struct payload_account account = {0};
+    struct payload_jwt jwt;
     struct err e = {0};
     int rc;
     if (len == 0)
         return 0;
     const uint8_t *json = data + 1;
-    switch (data[0] % 6) {
+    struct payload_agent agent = {0};
+    if (data[0] == 'e') {
+        rc = payload_agent_parse(&agent, json, len - 1, &e);
+        if ((rc == 0) != (e.code == ERR_NONE) || (rc == 0 && (!*agent.agent || strlen(agent.after) > TLOG_NAME_MAX)))
+            abort();
+        payload_agent_free(&agent);
+        return 0;
+    }
+    switch ((uint8_t)(data[0] - '0') % 7) {
     case 2:
         rc = payload_order_parse(&p, json, len - 1, &e);
         if (rc == 0 && (p.identifiers_count == 0 || p.identifiers_count > RA_IDENTIFIERS_MAX || (p.evidence && !p.csr.len)))
@@ -40,6 +49,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 5:
         rc = payload_revoke_parse(&revoke, json, len - 1, &e);
         if (rc == 0 && (revoke.cert_len == 0 || revoke.cert_len > sizeof revoke.cert || revoke.reason > 10))
+            abort();
+        break;
+    case 6:
+        rc = payload_jwt_parse(&p, &jwt, json, len - 1, &e);
+        if (rc == 0 && (!jwt.spiffe_id || jwt.audiences_count > PAYLOAD_AUDIENCES_MAX || jwt.ttl > PAYLOAD_TTL_MAX))
             abort();
         break;
     default:

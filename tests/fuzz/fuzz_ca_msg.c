@@ -25,11 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct ca_cosign cosign;
     struct ca_crl crl;
     struct ca_crl_signed crl_signed;
+    struct ca_jwt jwt;
+    struct ca_jwt_signed jwt_signed;
     uint64_t index;
     struct buf b;
     int r = -1;
     buf_init(&b, IPC_FRAME_MAX);
-    switch (data[0] % 9) {
+    switch (data[0] % 11) {
     case 0:
         if ((r = ca_issue_parse(&issue, body, &e)) == 0)
             ca_issue_write(&b, 1, &issue);
@@ -61,6 +63,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     case 8:
         if ((r = ca_crl_signed_parse(&crl_signed, body, &e)) == 0)
             ca_crl_signed_write(&b, 1, &crl_signed);
+        break;
+    case 9:
+        if ((r = ca_jwt_parse(&jwt, body, &e)) == 0)
+            ca_jwt_write(&b, 1, &jwt);
+        break;
+    case 10:
+        if ((r = ca_jwt_signed_parse(&jwt_signed, body, &e)) == 0)
+            ca_jwt_signed_write(&b, 1, &jwt_signed);
         break;
     default:
         if ((r = ca_info_parse(&info, body, &e)) == 0)

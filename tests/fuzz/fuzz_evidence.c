@@ -1,5 +1,5 @@
-/* Evidence from outside, as the CMW record's JSON; or, after a byte 'j' or 'x', as the evidence of a
- * join token or of x509pop inside the record, so that the fuzzer need not learn base64; or, after a byte
+/* Evidence from outside, as the CMW record's JSON; or, after a byte 'j', 'x' or 'a', as the
+ * evidence of a join token, of x509pop or of an agent inside the record, so that the fuzzer need not learn base64; or, after a byte
  * 's', as a chain shown in TLS: certificates, each behind a length of two bytes. Nothing that
  * a fuzzer makes can be bound to the digest or chain to a root that is made anew in each run. */
 #include "tests/unit/attest/pki.h"
@@ -48,8 +48,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         shown(&anchor, data + 1, len - 1);
         return 0;
     }
-    if (len > 0 && (data[0] == 'j' || data[0] == 'x'))
-        cmw = record(data[0] == 'j' ? ATTEST_MEDIA_JOIN_TOKEN : ATTEST_MEDIA_X509POP, data + 1, len - 1);
+    const char *media = len == 0          ? NULL
+                        : data[0] == 'j' ? ATTEST_MEDIA_JOIN_TOKEN
+                        : data[0] == 'x' ? ATTEST_MEDIA_X509POP
+                        : data[0] == 'a' ? ATTEST_MEDIA_AGENT
+                                         : NULL;
+    if (media)
+        cmw = record(media, data + 1, len - 1);
     else
         cmw = json_parse(data, len, 65536, &e);
     if (!cmw)
