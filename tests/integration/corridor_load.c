@@ -5,6 +5,7 @@
  *                                                            (full: without pauses)
  *   corridor_load verify OUT LOG-DIR ISSUING-PEM COUNT       exit 0 when all of it holds, of as many
  *                                                            certificates as run said were issued
+ *   corridor_load info SOCKET                                what the signer says of itself, as of now
  *
  * run also watches: the log's size as the signer tells it never goes back, and a certificate that
  * comes after a restart never stands at an index from before it (an entry of a dead signer is not
@@ -250,6 +251,25 @@ static int do_verify(const char *out, const char *dir, const char *issuing_pem, 
     return count > 0 ? 0 : 1;
 }
 
+/* --- info --------------------------------------------------------------------------------------- */
+
+/* What the signer says of itself now: `mayfly status` tells what it said up to a second ago. */
+static int do_info(const char *socket)
+{
+    struct err e = {0};
+    static struct ca_snapshot s;
+    struct ca_client *c = ca_client_new(socket, 20000, &e);
+    if (!c)
+        return 1;
+    for (int i = 0; i < 30000 && !s.known; i++) {
+        usleep(1000);
+        ca_client_snapshot(c, &s);
+    }
+    ca_client_free(c);
+    printf("{\"log_size\":%llu,\"issuing_signatures\":%llu}\n", (unsigned long long)s.log_size, (unsigned long long)s.issuing_signatures);
+    return s.known ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -257,6 +277,8 @@ int main(int argc, char **argv)
         return do_run(argv[2], argv[3], strtol(argv[4], NULL, 10), argv[5], argc == 7);
     if (argc == 6 && strcmp(argv[1], "verify") == 0)
         return do_verify(argv[2], argv[3], argv[4], strtoul(argv[5], NULL, 10));
+    if (argc == 3 && strcmp(argv[1], "info") == 0)
+        return do_info(argv[2]);
     fputs("usage: see the head of corridor_load.c\n", stderr);
     return 2;
 }

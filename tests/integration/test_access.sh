@@ -32,7 +32,7 @@ denied() { # status words
 served() { [ "$status" = 200 ] || fail "$1: $status $(cat "$work/answer")"; }
 
 until_index() {
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     curl -sf --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/stats" >/dev/null && return 0
     sleep 0.1
   done
@@ -96,7 +96,7 @@ pass "revoked and expired ones are refused"
 # --- what the log was told ----------------------------------------------------------------------------------------
 ask() { curl -s --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/entries?limit=1000&$1"; }
 until_found() { # count query
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     [ "$(ask "$2" | jq '.entries | length' 2>/dev/null)" = "$1" ] && return 0
     sleep 0.1
   done
@@ -116,19 +116,17 @@ ask "outcome=authority" | jq -r '.entries[] | select(.what == "policy") | "\(.sh
   read -r sha text
   [ "$(printf %s "$text" | sha256sum | cut -d' ' -f1)" = "$sha" ]
 } || fail "the policy's digest"
-kill -KILL "$(child signer)"
-sleep 0.5
-wait_ready || fail "after the signer's death"
+crash signer
 stop || fail "stop"
 sed -i 's/max_lifetime: 3600/max_lifetime: 1800/' "$a/mayfly.yaml"
 start || fail "start with another policy: $(tail -3 "$work/mayflyd.log")"
-until_found 2 "outcome=authority"
+until_found 3 "outcome=authority" # two policies, and the key of JWT-SVIDs
 policies | jq -e 'length == 2 and (.[1] | test(" max_lifetime=1800 "))' >/dev/null || fail "another policy: $(policies)"
 pass "who asked, who may search, and the policy are in the log"
 
 # --- a clock that had run ahead ---------------------------------------------------------------------------------------
 verify() { mayfly log verify --dir "$a" "$@"; }
-sleep 1.2
+published
 verify --json | jq -e '.ok and .clock_accepted == []' >/dev/null || fail "verify"
 echo 7200 >"$a/log/clock"
 entry $td/ahead
@@ -140,7 +138,7 @@ daemon=$!
 wait_ready || fail "start with --accept-clock-back"
 fetch $web --token "$(token $web)" || fail "issuance goes on"
 until_found 2 "agent=$web&outcome=issued"
-sleep 1.2
+published
 verify --json >"$work/out" || fail "verify: $(cat "$work/out")"
 jq -e '.ok and (.clock_accepted | length) == 1' "$work/out" >/dev/null || fail "the step back is not excused: $(cat "$work/out")"
 verify | has "operator accepted it" || fail "nobody tells of it"
@@ -165,13 +163,17 @@ witnesses:
     - {url: "http://127.0.0.1:$(free_port)", vkey: "$key_dead"}
 EOF
 start || fail "start with witnesses"
-for _ in $(seq 100); do
-  mayfly status --dir "$a" --json >"$work/status" && jq -e '.witnesses.list[0].cosigned' "$work/status" >/dev/null && break
-  sleep 0.1
-done
-jq -e '.witnesses | .quorum == 0 and .size > 3 and (.list | length) == 2 and .list[0].name == "w1.example.net" and
-  .list[0].cosigned and .list[0].age >= 0 and .list[0].age < 60 and .list[1].cosigned == false' "$work/status" >/dev/null || fail "status: $(jq -c .witnesses "$work/status")"
-mayfly status --dir "$a" >"$work/out"
-has "1 of 2 cosigned" <"$work/out" && has "cosigned by *w1.example.net" <"$work/out" && has "NOT by *dead.example.net" <"$work/out" || fail "$(cat "$work/out")"
+# Whenever another head is published, its cosignatures are still to come: so both forms are asked for until they say it.
+status_json() {
+  mayfly status --dir "$a" --json >"$work/status"
+  jq -e '.witnesses | .quorum == 0 and .size > 3 and (.list | length) == 2 and .list[0].name == "w1.example.net" and
+    .list[0].cosigned and .list[0].age >= 0 and .list[0].age < 60 and .list[1].cosigned == false' "$work/status" >/dev/null
+}
+status_words() {
+  mayfly status --dir "$a" >"$work/out"
+  has "1 of 2 cosigned" <"$work/out" && has "cosigned by *w1.example.net" <"$work/out" && has "NOT by *dead.example.net" <"$work/out"
+}
+eventually status_json || fail "status: $(jq -c .witnesses "$work/status")"
+eventually status_words || fail "$(cat "$work/out")"
 pass "status shows the witnesses"
 stop || fail "stop"

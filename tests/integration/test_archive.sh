@@ -87,7 +87,7 @@ rm -f "$a"/store/audit.db*
 start || fail "not ready after the move" # a first start: the whole log is checked
 same
 stays "after a restart"
-for _ in $(seq 100); do
+for _ in $(seq 600); do
   curl -s --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/entries?outcome=issued&order=oldest&limit=1" | jq -e '.entries[0].index == 1' >/dev/null 2>&1 && break
   sleep 0.1
 done
@@ -102,7 +102,7 @@ refuses 3 "archive $to" mayfly log verify --dir "$a"
 refuses 3 "archive $to" mayfly log show --dir "$a" 7
 mayfly-agent fetch --server "$url" --id spiffe://test.example/web --token "$(token spiffe://test.example/web)" --out "$work/web2" >/dev/null || fail "issuance without the archive"
 kill -KILL "$(child signer)" # starts again, without it
-for _ in $(seq 100); do [ "$(child signer)" ] && mayfly status --dir "$a" >/dev/null 2>&1 && break; sleep 0.1; done
+for _ in $(seq 600); do [ "$(child signer)" ] && mayfly status --dir "$a" >/dev/null 2>&1 && break; sleep 0.1; done
 mayfly-agent fetch --server "$url" --id spiffe://test.example/web --token "$(token spiffe://test.example/web)" --out "$work/web3" >/dev/null || fail "a signer's start without the archive"
 stop || fail "the daemon's end"
 mkdir "$to" # as an unmounted disk leaves it

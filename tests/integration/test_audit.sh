@@ -13,17 +13,17 @@ for id in $web $db $server; do
 done
 ask() { curl -s --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/$1"; } # over the admin socket
 search() { mayfly log search --dir "$a" "$@"; }
-published() { mayfly log checkpoint --dir "$a" --json | jq .size; }
+size_of() { mayfly log checkpoint --dir "$a" --json | jq .size; }
 indexed() { # until the index has all that was published
   local size
-  size=$(published)
-  for _ in $(seq 100); do
+  size=$(size_of)
+  for _ in $(seq 600); do
     [ "$(ask stats | jq '.indexed // 0')" -ge "$size" ] 2>/dev/null && return 0
     sleep 0.1
   done
   return 1
 }
-sleep 1.5 # publishing trails by at most a second
+published
 indexed || fail "the index does not catch up: $(ask stats | cut -c1-200)"
 
 # --- every filter, over both ways -----------------------------------------------------------------
@@ -114,7 +114,7 @@ else:
     print(len(rows) - 1)
 PY
 check() { python3 "$work/check.py" "$1" || fail "not $1"; }
-size=$(published)
+size=$(size_of)
 [ "$(ask 'entries?limit=1000' | check json)" -ge "$size" ] || fail "JSON leaves entries out"
 [ "$(ask 'entries?limit=1000&format=jsonl' | check jsonl)" -ge "$size" ] || fail "JSON lines leave entries out"
 [ "$(ask 'entries?limit=1000&format=csv' | check csv)" -ge "$size" ] || fail "CSV leaves entries out"
@@ -143,7 +143,7 @@ printf garbage >"$work/own.db"
 mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$work/own.db" --id "$web" --json 2>/dev/null | check json >/dev/null
 [ "$(cat "$work/own.db.damaged")" = garbage ] || fail "what was no index is gone"
 refuses 1 "another program" mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$a/store/mayfly.db" --id "$web"
-bundle=$(find "$work/mirror/tile/entries" -type f -print -quit)
+bundle=$(find "$work/mirror/tile/entries" -type f | sort -V | tail -1) # of the published head
 cp "$bundle" "$work/bundle"
 printf 'X' | dd of="$bundle" bs=1 seek=$(($(stat -c %s "$bundle") - 5)) conv=notrunc status=none # in its last entry
 refuses 5 "damaged\|inclusion" mayfly log search --log "$work/mirror" --vkey "$vkey" --index "$work/own.db" --limit 5
@@ -153,14 +153,14 @@ pass "without a server"
 
 # --- the index, deleted and garbled while the daemon runs ------------------------------------------------------
 still() { # what
-  for _ in $(seq 150); do
+  for _ in $(seq 600); do
     [ "$(ask "entries?spiffe_id=$web&outcome=issued" | jq '.entries | length' 2>/dev/null)" = 1 ] && { pass "$1: made again"; return; }
     sleep 0.1
   done
   fail "$1: $(ask "entries?spiffe_id=$web&outcome=issued" | cut -c1-300)"
 }
 rm -f "$a/store/audit.db"
-for _ in $(seq 100); do [ -s "$a/store/audit.db" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -s "$a/store/audit.db" ] && break; sleep 0.1; done
 [ -s "$a/store/audit.db" ] || fail "a deleted index is not made again"
 still "deleted"
 stop || fail "stop"
@@ -189,7 +189,7 @@ cmp -s "$work/got" "$a/log/tile/entries/${partial#./}" || fail "a partial bundle
 [ "$(head_of vary)" = Accept-Encoding ] && [ "$(head_of access-control-allow-origin)" = '*' ] || fail "headers of a bundle: $(cat "$work/headers")"
 ! grep -qi immutable "$work/headers" || fail "a partial bundle is called immutable"
 corridor_load run "$a/run/signer.sock" test.example 2 "$work/certs" full >/dev/null || fail "load"
-for _ in $(seq 50); do [ -s "$a/log/tile/entries/000" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -s "$a/log/tile/entries/000" ] && break; sleep 0.1; done
 $c --compressed -D "$work/headers" -o "$work/got" "$url/log/tile/entries/000"
 cmp -s "$work/got" "$a/log/tile/entries/000" || fail "a full bundle is not served as its file"
 [ "$(head_of content-encoding)" = gzip ] && [ "$(head_of vary)" = Accept-Encoding ] || fail "a full bundle is not compressed: $(cat "$work/headers")"
@@ -201,7 +201,7 @@ indexed || fail "the index does not catch up with a load"
 stop || fail "stop"
 rm -rf "$a/log"; cp -a "$work/mirror" "$a/log"
 start || fail "start with an older copy of the whole log"
-for _ in $(seq 100); do grep -q "the log went back" "$work/mayflyd.log" && break; sleep 0.1; done
+for _ in $(seq 600); do grep -q "the log went back" "$work/mayflyd.log" && break; sleep 0.1; done
 grep "the log went back" "$work/mayflyd.log" | has -i error || fail "nobody says that the log went back"
 still "an older log"
 stop || fail "stop"

@@ -72,10 +72,15 @@ for group in $(mayfly --help | sed -n '/^Example/q; s/^  \([a-z][a-z]*\) .*/\1/p
     commands=$((commands + 1))
   done
 done
+for command in $(mayfly-agent --help | sed -n 's/^  \([a-z][a-z]*\)  .*/\1/p'); do
+  completes mayfly-agent "" | has -x "$command" || fail "completion lacks mayfly-agent $command"
+  [ "$command" = proxy ] || same_options mayfly-agent "$command" # a program of its own
+done
 [ $commands -ge 18 ] || fail "only $commands commands were looked at"
 for option in $(mayflyd --help | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
   complete -p mayflyd | has -e "$option" || fail "completion of mayflyd lacks $option"
 done
+same_options mayfly-proxy
 pass "completion knows what help knows"
 
 # The token is away: not reachable (3), not refused.

@@ -20,7 +20,7 @@ check() { # name: by OpenSSL, with the CRL that the certificate names
     -purpose sslserver "$work/$1/svid.pem" >"$work/verify" 2>&1
 }
 listed() { # name: within some seconds
-  for _ in $(seq 80); do
+  for _ in $(seq 600); do
     crl "$(cdp "$1")" && openssl crl -in "$work/crl.pem" -noout -text | has -i "Serial Number: 0*$(serial "$1")" && return
     sleep 0.1
   done
@@ -70,8 +70,8 @@ curl -s --cacert "$a/ca/root.pem" "$url/crl/4-4.crl" | has 'cRLDistributionPoint
 pass "validators"
 
 # The log has each CRL, and the count of signatures is exact.
-sleep 1.3
-mayfly log reconcile --dir "$a" --json | jq -e '.ok and .difference == 0 and .crls >= 4' >/dev/null || fail "$(mayfly log reconcile --dir "$a" --json)"
+accounted() { mayfly log reconcile --dir "$a" --json | jq -e '.ok and .difference == 0 and .crls >= 4' >/dev/null; }
+eventually accounted || fail "$(mayfly log reconcile --dir "$a" --json)"
 number=$(openssl crl -in "$work/crl.pem" -noout -crlnumber | cut -d= -f2)
 mayfly log show --dir "$a" $((number)) >"$work/shown" || fail "no entry $number"
 grep -q crl "$work/shown" || fail "the record: $(cat "$work/shown")"

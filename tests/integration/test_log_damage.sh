@@ -107,7 +107,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=$(($(du -
   dd if=/dev/zero of="$work/small/fill" bs=64k status=none 2>/dev/null || true
   corridor_load run "$a/run/signer.sock" test.example 20 "$work/certs" full >/dev/null &
   load=$!
-  for _ in $(seq 200); do grep -q "signer stops.*log-disk" "$work/mayflyd.log" && break; sleep 0.1; done
+  for _ in $(seq 600); do grep -q "signer stops.*log-disk" "$work/mayflyd.log" && break; sleep 0.1; done
   grep "signer stops.*log-disk" "$work/mayflyd.log" | tail -1 | has -i "space\|full" || fail "no word on the full disk"
   out=$(mayfly-agent fetch --server "$url" --id "$id" --token "$(token "$id")" --timeout 2 --out "$work/full" 2>&1) && fail "a certificate that could not be logged"
   kill -TERM $load

@@ -13,12 +13,12 @@ alerts() { jq -r .rule "$work/out" | sort | uniq -c | awk '{print $2 "=" $1}' | 
 said() { [ "$(alerts)" = "$1" ] || fail "alerts '$(alerts)', not '$1': $(cat "$work/out")"; pass "alerts: ${1:-none}"; }
 size() { mayfly log checkpoint --dir "$a" --json | jq .size; }
 settled() { # until the published log has so many entries
-  for _ in $(seq 100); do [ "$(size)" -ge "$1" ] && return; sleep 0.05; done
+  for _ in $(seq 600); do [ "$(size)" -ge "$1" ] && return; sleep 0.05; done
   fail "the log has $(size) entries, not $1"
 }
 id=spiffe://test.example
 quiet() { # until the daemon's own certificate is published, the last entry of a start
-  for _ in $(seq 100); do mayfly log export --dir "$a" --format csv | has "$id/mayfly/server" && return; sleep 0.05; done
+  for _ in $(seq 600); do mayfly log export --dir "$a" --format csv | has "$id/mayfly/server" && return; sleep 0.05; done
   fail "publishing stands still"
 }
 get() { # name: a certificate for $id/name
@@ -78,7 +78,7 @@ said "entry-lifetime=4"
 mon 0 --refusals --max-lifetime 1m # nothing is new
 said ""
 rm "$state"; mon 6 --from-start
-[[ "$(alerts)" == ca-certificate=2 ]] || fail "from the start: $(alerts)"
+[[ "$(alerts)" == "ca-certificate=2 jwt-key=1" ]] || fail "from the start: $(alerts)"
 cp "$work/before" "$state"
 got=0; mayfly log monitor --dir "$a" --state "$state" --once --refusals >"$work/out" || got=$?
 [ $got = 6 ] && grep -q '^ALERT \[refusal\] entry [0-9]*: ' "$work/out" || fail "for people: $(cat "$work/out")"
@@ -88,7 +88,7 @@ pass "each rule alerts, and only where it is asked for"
 over=(mayfly log monitor --url "$url/log" --vkey "$vkey" --cacert "$a/ca/root.pem" --state "$work/remote" --once --json)
 got=0; "${over[@]}" --from-start --refusals >"$work/out" 2>&1 || got=$?
 [ $got = 6 ] || fail "--url: $got $(cat "$work/out")"
-said "ca-certificate=2 refusal=1"
+said "ca-certificate=2 jwt-key=1 refusal=1"
 mayfly log checkpoint --dir "$a" | head -3 | cmp - <(head -3 "$work/remote") || fail "the remote state is not the head"
 n=$(size)
 get other
@@ -133,15 +133,15 @@ refuses 3 "did not reach the webhook" mayfly log monitor --dir "$a" --state "$st
 cmp -s "$work/before" "$state" || fail "the state went on, and the alert was not delivered"
 touch "$work/hooked.down"
 python3 "$work/hook.py" "$hook_port" "$work/hooked" &
-for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$hook_port") 2>/dev/null && break; sleep 0.05; done
+for _ in $(seq 600); do (exec 3<>"/dev/tcp/127.0.0.1/$hook_port") 2>/dev/null && break; sleep 0.05; done
 refuses 3 "the webhook answers 500" mayfly log monitor --dir "$a" --state "$state" --once --refusals --webhook "http://127.0.0.1:$hook_port/x" --webhook-tries 1
 cmp -s "$work/before" "$state" || fail "the state went on, and the alert was refused"
 # One that follows keeps what it could not deliver, says it once, and goes on when it can.
 mayfly log monitor --dir "$a" --state "$state" --refusals --webhook "http://127.0.0.1:$hook_port/x" --webhook-tries 1 --interval 1 --json >"$work/out" 2>"$work/err" &
 follower=$!
-for _ in $(seq 100); do [ -s "$work/out" ] && break; sleep 0.05; done
+for _ in $(seq 600); do [ -s "$work/out" ] && break; sleep 0.05; done
 rm "$work/hooked.down"
-for _ in $(seq 100); do [ -s "$work/hooked" ] && ! cmp -s "$work/before" "$state" && break; sleep 0.05; done
+for _ in $(seq 600); do [ -s "$work/hooked" ] && ! cmp -s "$work/before" "$state" && break; sleep 0.05; done
 jq -e --arg log "$(sed -n 1p "$state")" '.log == $log and (.alerts | length == 1) and .alerts[0].rule == "refusal"' "$work/hooked" >/dev/null || fail "posted: $(cat "$work/hooked")"
 [ "$(wc -l <"$work/out")" = 1 ] || fail "shown more than once: $(cat "$work/out")"
 kill -TERM $follower
@@ -167,7 +167,7 @@ following() { # options...: follows in the background, as $follower
   follower=$!
 }
 rounds() { # n text: until standard error says so n times
-  for _ in $(seq 200); do [ "$(grep -c "$2" "$work/err")" -ge "$1" ] && return; sleep 0.05; done
+  for _ in $(seq 600); do [ "$(grep -c "$2" "$work/err")" -ge "$1" ] && return; sleep 0.05; done
   fail "no '$2' $1 times: $(cat "$work/err")"
 }
 ends() { # exit-status: by itself
@@ -216,7 +216,7 @@ bundle=$(ls -d "$work"/away-log/tile/entries/000.p/* | sort -V | tail -1)
 printf '\377' | dd of="$bundle" bs=1 seek=$(($(stat -c %s "$bundle") - 100)) conv=notrunc status=none
 rounds 3 "$work/gone"
 mv "$work/gone.away" "$work/gone"
-for _ in $(seq 200); do [ "$(wc -l <"$work/hooked")" = 2 ] && break; sleep 0.05; done
+for _ in $(seq 600); do [ "$(wc -l <"$work/hooked")" = 2 ] && break; sleep 0.05; done
 kill -TERM $follower
 ends 0
 said "log-bitflip=1 refusal=1"

@@ -8,7 +8,7 @@ log=$work/mayflyd.log
 : >"$log"
 cp "$a/mayfly.yaml" "$work/mayfly.yaml"
 says() { # text: waits until the daemon's log has one more such line than `seen` counted
-  for _ in $(seq 300); do
+  for _ in $(seq 600); do
     [ "$(grep -c -- "$1" "$log")" -gt "${2:-0}" ] && return 0
     kill -0 "$daemon" 2>/dev/null || fail "the daemon ended, instead of: $1"
     sleep 0.1
@@ -32,7 +32,7 @@ kill -0 "$daemon" || fail "a bad reload ended the daemon"
 [ -z "$(child signer)" ] || fail "a signer runs with a module that is not there"
 cp "$work/mayfly.yaml" "$a/mayfly.yaml"
 kill -HUP "$daemon"
-for _ in $(seq 300); do [ -n "$(child frontend)" ] && [ "$(child frontend)" != "$frontend" ] && break; sleep 0.1; done
+for _ in $(seq 600); do [ -n "$(child frontend)" ] && [ "$(child frontend)" != "$frontend" ] && break; sleep 0.1; done
 wait_ready || fail "not ready after the configuration was mended"
 mayfly-agent fetch --server "$url" --id "$id" --out "$work/web" >/dev/null || fail "no issuance after the configuration was mended"
 pass "a bad reload costs no reads, a good one brings issuance back"

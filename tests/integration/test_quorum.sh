@@ -9,7 +9,7 @@ witness() { # name: starts it on its port
   : >"$work/$n.log"
   mayfly log witness --listen "127.0.0.1:${ports[$n]}" --state "$work/$n" --key "$work/$n.key" --log "$vkey" 2>>"$work/$n.log" &
   pids[$n]=$!
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     grep -q '"witness ready"' "$work/$n.log" && (exec 3<>"/dev/tcp/127.0.0.1/${ports[$n]}") 2>/dev/null && return 0
     kill -0 "${pids[$n]}" 2>/dev/null || return 1
     sleep 0.05
@@ -87,21 +87,21 @@ ask() { # one order that is refused; the agent would try again for long
   timeout 1.5 mayfly-agent fetch --server "$url" --id spiffe://test.example/web --out "$work/web" >"$work/fetch.out" 2>&1
 }
 ! ask || fail "issued without a quorum"
-grep -q '"rule":"witness-quorum"' "$log" || fail "no word of the quorum: $(tail -5 "$log")"
+eventually grep -q '"rule":"witness-quorum"' "$log" || fail "no word of the quorum: $(tail -5 "$log")"
 ready() { curl -s -o "$work/ready" -w '%{http_code}' --cacert "$a/ca/root.pem" "$url/readyz"; }
-for _ in $(seq 30); do [ "$(ready)" = 503 ] && break; sleep 0.1; done
-[ "$(ready)" = 503 ] && grep -q '1 of 3 witnesses cosigned' "$work/ready" || fail "readyz: $(cat "$work/ready")"
-size=$(status | jq .log_size)
+is_ready() { [ "$(ready)" = "$1" ]; }
+eventually is_ready 503 && grep -q '1 of 3 witnesses cosigned' "$work/ready" || fail "readyz: $(cat "$work/ready")"
+size=$(signer log_size)
 ! ask || fail "issued without a quorum"
 ! ask || fail "issued without a quorum"
-[ "$(status | jq .log_size)" = "$size" ] || fail "the log grew from $size to $(status | jq .log_size)"
+[ "$(signer log_size)" = "$size" ] || fail "the log grew from $size to $(signer log_size)"
 status | jq -e '.unwitnessed and .abandoned >= 1' >/dev/null || fail "status: $(status)"
 got=0; mayfly status --dir "$a" >"$work/status" || got=$?
 [ $got = 1 ] && grep -q "^NOT READY" "$work/status" || fail "status ends with $got where nothing can be issued: $(cat "$work/status")"
 # What is no certificate needs none: a change is recorded.
 entry spiffe://test.example/other
-for _ in $(seq 50); do [ "$(status | jq .log_size)" -gt "$size" ] && break; sleep 0.1; done
-[ "$(status | jq .log_size)" -gt "$size" ] || fail "a change was not recorded"
+logged() { [ "$(signer log_size)" -gt "$size" ]; }
+eventually logged || fail "a change was not recorded"
 mayfly log reconcile --dir "$a" >"$work/reconcile" || fail "reconcile: $(cat "$work/reconcile")"
 grep -q 'never signed  [1-9]' "$work/reconcile" && grep -q 'every other entry was signed' "$work/reconcile" || fail "reconcile: $(cat "$work/reconcile")"
 pass "without its quorum nothing is issued, and the log does not grow"
@@ -112,14 +112,32 @@ lie() { printf '%s\n\n\n' "$1" >"$work/lie.new"; mv "$work/lie.new" "$work/lie";
 lie other
 python3 "$here/witness_liar.py" "${ports[liar]}" "$work/lie" &
 liar=$!
-for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/${ports[liar]}") 2>/dev/null && break; sleep 0.05; done
+for _ in $(seq 600); do (exec 3<>"/dev/tcp/127.0.0.1/${ports[liar]}") 2>/dev/null && break; sleep 0.05; done
 
 # They come back: so does the service, by itself.
 witness w1 || fail "w1 again"
-for _ in $(seq 100); do [ "$(ready)" = 200 ] && break; sleep 0.1; done
-[ "$(ready)" = 200 ] || fail "not ready again: $(cat "$work/ready")"
+eventually is_ready 200 || fail "not ready again: $(cat "$work/ready")"
 issue && proven 2 || fail "not issued again: $(cat "$work/fetch.out")"
 pass "the quorum is back, and so is the service"
+
+# A JWT-SVID needs it as a certificate does, and what was logged without it is told apart.
+jwt() { python3 "$here/jwt_client.py" "$work/jwt" "$url" "$a/ca/root.pem" "$@"; }
+jwt new
+jwt ask spiffe://test.example/web '["a"]' --token "$(token spiffe://test.example/web)" | jq -e '.status == 200' >/dev/null || fail "no JWT-SVID with a quorum"
+halt w1 KILL
+jwt ask spiffe://test.example/web '["a"]' >"$work/jwt.out" || fail "the client: $(cat "$work/jwt.out")"
+jq -e '.status == 503 and .body.rule == "witness-quorum"' "$work/jwt.out" >/dev/null || fail "a JWT-SVID without a quorum: $(cat "$work/jwt.out")"
+abandoned() { [ "$(status | jq .jwt_abandoned)" = 1 ]; }
+eventually abandoned || fail "not told apart: $(status)"
+mayfly log reconcile --dir "$a" --json | jq -e '.ok and .jwts == 2 and .jwt_signatures == 1 and .jwt_abandoned == 1 and .jwt_difference == 0' >/dev/null ||
+  fail "reconcile: $(mayfly log reconcile --dir "$a" --json)"
+size=$(signer log_size)
+jwt ask spiffe://test.example/web '["a"]' | jq -e '.status == 503' >/dev/null || fail "a JWT-SVID without a quorum"
+[ "$(signer log_size)" = "$size" ] || fail "the log grew"
+witness w1 || fail "w1 again"
+eventually is_ready 200 || fail "not ready again: $(cat "$work/ready")"
+jwt ask spiffe://test.example/web '["a"]' | jq -e '.status == 200' >/dev/null || fail "no JWT-SVID with the quorum back"
+pass "JWT-SVIDs wait for the quorum, too"
 
 # Restarted: the first request waits for the quorum; notary and signer may die.
 witness w2 || fail "w2 again"
@@ -148,11 +166,10 @@ halt w1 KILL
 size=$(mayfly log checkpoint --dir "$a" --json | jq .size)
 "${with_faults[@]}" mayflyd --config "$a" 2>>"$log" &
 daemon=$!
-for _ in $(seq 100); do status 2>/dev/null | jq -e .unwitnessed >/dev/null 2>&1 && break; sleep 0.1; done
-status | jq -e .unwitnessed >/dev/null || fail "started: $(status)"
-for _ in $(seq 50); do grep -q 'no certificate for the server itself yet.*witness-quorum' "$log" && break; sleep 0.1; done
-grep -q 'no certificate for the server itself yet.*witness-quorum' "$log" || fail "its own certificate: $(tail -3 "$log")"
-[ "$(status | jq .log_size)" = "$size" ] || fail "it logged without a quorum: $(status | jq .log_size), not $size"
+unwitnessed() { status 2>/dev/null | jq -e .unwitnessed >/dev/null 2>&1; }
+eventually unwitnessed || fail "started: $(status)"
+eventually grep -q 'no certificate for the server itself yet.*witness-quorum' "$log" || fail "its own certificate: $(tail -3 "$log")"
+[ "$(signer log_size)" = "$size" ] || fail "it logged without a quorum: $(status | jq .log_size), not $size"
 witness w1 && witness w2 && wait_ready || fail "not ready with them: $(tail -3 "$log")"
 issue && proven 2 || fail "not issued: $(cat "$work/fetch.out")"
 pass "a start without witnesses waits for them"

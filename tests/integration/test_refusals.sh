@@ -46,8 +46,8 @@ refuses 1 "revision is 1, not 7" mayfly entry update --dir "$a" "$id" --ttl 1m -
 pass "entries"
 
 t=$(token "$id")
-# Refusals are recorded, certificates are not made. The daemon hears of both once a second.
-size() { sleep 1.2; mayfly status --dir "$a" --json | jq .issuing_signatures; }
+# Refusals are recorded, certificates are not made.
+size() { signer issuing_signatures; }
 before=$(size)
 fetch() { mayfly-agent fetch --server "$url" --id "$id" --out "$work/out" "$@"; }
 unknown=$(python3 -c 'import base64,sys; t=sys.argv[1]; b=base64.urlsafe_b64decode(t[5:]+"=="); print(t[:5]+base64.urlsafe_b64encode(bytes(32)+b[32:]).decode().rstrip("="))' "$t")

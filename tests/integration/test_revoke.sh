@@ -14,7 +14,7 @@ revoked() { jq -e "$1" "$work/revoked" >/dev/null || fail "not $1 but $(cat "$wo
 serial() { openssl x509 -in "$work/$1/svid.pem" -noout -serial | cut -d= -f2; }
 keyhash() { openssl x509 -in "$work/$1/svid.pem" -noout -pubkey | openssl pkey -pubin -outform der | sha256sum | cut -d' ' -f1; }
 show() { # index: as soon as it is published
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     mayfly log show --dir "$a" "$1" >"$work/shown" 2>&1 && return
     sleep 0.1
   done
@@ -107,7 +107,7 @@ grep -q "waiting for the signer" "$work/words" || fail "no word on the log: $(ca
 out=$(timeout 20 mayfly-agent fetch --server "$url" --id $in/two --out "$work/two" 2>&1) && fail "a renewal without a signer"
 grep -q "was revoked" <<<"$out" || fail "refused for another reason: $out"
 kill -CONT "$(child signer)"
-for _ in $(seq 200); do
+for _ in $(seq 600); do
   index=$(r --list --json | jq ".revocations[$before].log_index")
   [ "$index" != null ] && break
   sleep 0.1

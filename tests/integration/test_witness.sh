@@ -11,7 +11,7 @@ witness() { # name: starts it on a port of its own, with these options more; set
   ports[$n]=${ports[$n]:-$(free_port)}
   mayfly log witness --listen "127.0.0.1:${ports[$n]}" --state "$work/$n" --key "$work/$n.key" "$@" 2>>"$work/$n.log" &
   pids[$n]=$!
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     grep -q '"witness ready"' "$work/$n.log" && (exec 3<>"/dev/tcp/127.0.0.1/${ports[$n]}") 2>/dev/null && return 0
     kill -0 "${pids[$n]}" 2>/dev/null || return 1
     sleep 0.05
@@ -135,15 +135,18 @@ cosigned() { mayfly log checkpoint --dir "$a" --json | jq -r '[.witnesses[] | se
 until_cosigned() { # by these, over at least the present size
   local size i
   size=$(mayfly status --dir "$a" --json | jq .log_size)
-  for i in $(seq 200); do
+  for i in $(seq 600); do
     [ "$(cosigned)" = "$1" ] && [ "$(mayfly log checkpoint --dir "$a" --json | jq .size)" -ge "$size" ] && return 0
     sleep 0.1
   done
   fail "cosigned by '$(cosigned)' and not by '$1' at $size; $(tail -5 "$log")"
 }
 until_cosigned "w1 w2 w3"
-curl -s --cacert "$a/ca/root.pem" "$url/log/checkpoint" >"$work/served"
-[ "$(grep -c '^— w[123].example.net ' "$work/served")" = 3 ] || fail "served: $(cat "$work/served")"
+served_by_all() { # a head just published is still on its way to them
+  curl -s --cacert "$a/ca/root.pem" "$url/log/checkpoint" >"$work/served"
+  [ "$(grep -c '^— w[123].example.net ' "$work/served")" = 3 ]
+}
+eventually served_by_all || fail "served: $(cat "$work/served")"
 cat >"$work/policy" <<END
 log $vkey
 witness w1 ${keys[w1]}
@@ -151,7 +154,8 @@ witness w2 ${keys[w2]}
 witness w3 ${keys[w3]}
 quorum 3
 END
-mayfly log checkpoint --dir "$a" --policy "$work/policy" | has '3 of its witnesses cosigned' || fail "--policy"
+cosigned_by_all() { mayfly log checkpoint --dir "$a" --policy "$work/policy" 2>"$work/err" | has '3 of its witnesses cosigned'; }
+eventually cosigned_by_all || fail "--policy: $(cat "$work/err")" # a head just published is still on its way to them
 mayfly log checkpoint --dir "$a" | has 'not cosigned by dead.example.net' || fail "who did not"
 mayfly log verify --dir "$a" >/dev/null || fail "verify"
 [ "$(grep -c '"witness":"dead.example.net"' "$log")" = 1 ] || fail "said more than once: $(grep dead.example "$log")"
@@ -165,7 +169,7 @@ for how in signature other ahead loop same junk hang huge; do
   : >"$work/lie.asked"
   lie $how
   before=$(grep -c '"witness":"liar.example.net"' "$log" || true)
-  for _ in $(seq 300); do grep -q "^$how$" "$work/lie.asked" && break; sleep 0.1; done
+  for _ in $(seq 600); do grep -q "^$how$" "$work/lie.asked" && break; sleep 0.1; done
   issue
   until_cosigned "w1 w2 w3"
   [ $(($(grep -c '"witness":"liar.example.net"' "$log") - before)) -le 2 ] || fail "$how: $(grep liar.example "$log")"
@@ -210,11 +214,11 @@ rm -r "$a/log"
 cp -a "$work/log.copy" "$a/log"
 : >"$log"
 start || fail "the restored log"
-for _ in $(seq 300); do grep -q '"rule":"witness-ahead"' "$log" && break; sleep 0.1; done
+for _ in $(seq 600); do grep -q '"rule":"witness-ahead"' "$log" && break; sleep 0.1; done
 grep -q '"rule":"witness-ahead"' "$log" || fail "the witnesses did not object to a rollback"
 [ -z "$(cosigned)" ] || fail "a rolled back head was cosigned by $(cosigned)"
 while [ "$(mayfly status --dir "$a" --json | jq .log_size)" -lt "$forked" ]; do issue; done
-for _ in $(seq 300); do grep -q '"rule":"witness-fork"\|"rule":"witness-refused"' "$log" && break; sleep 0.1; done
+for _ in $(seq 600); do grep -q '"rule":"witness-fork"\|"rule":"witness-refused"' "$log" && break; sleep 0.1; done
 grep -q '"rule":"witness-fork"\|"rule":"witness-refused"' "$log" || fail "the witnesses did not object to a fork: $(tail -5 "$log")"
 [ -z "$(cosigned)" ] || fail "a fork was cosigned by $(cosigned)"
 cp "$a/log/checkpoint" "$work/fork.checkpoint"

@@ -40,7 +40,7 @@ function entryRead(v) {
     throw new Error(`type ${got.type}`);
   for (const [k, want] of Object.entries(v.fields ?? {})) {
     const have = got[k === 'spki_hash' ? 'key' : k]; // the page's word for it
-    if (have !== want)
+    if (JSON.stringify(have) !== JSON.stringify(want))
       throw new Error(`${k} is ${have}`);
   }
 }

@@ -29,13 +29,18 @@ class Liar(http.server.BaseHTTPRequestHandler):
         elif how == "loop": size(old ^ 1)
         elif how == "same": size(old)
         elif how == "junk": self.answer(409 if count % 2 else 200, b"\x00\xffnoise" * 100)
-        elif how == "hang": time.sleep(30)
+        elif how == "hang":
+            self.asked(how)
+            time.sleep(30)
+            return
         elif how == "huge":
             self.send_response(200)
             self.end_headers()
             try:
                 while True: self.wfile.write(b"x" * 65536)
             except OSError: self.close_connection = True
+        self.asked(how)
+    def asked(self, how):
         with open(mode + ".asked", "a") as f: f.write(how + "\n")
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Liar)

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""mayfly-agent run at a terminal, under a shell with job control: ^Z stops it as a job, fg continues it, ^C reaches
+the program once, and what the shell sees is the program's end."""
+import os
+import pty
+import select
+import sys
+import time
+
+PATIENCE = 30
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["PS1"] = "ready> "
+    os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+said = ""
+
+
+def expect(words):
+    """All up to the words is taken away, so that each is waited for behind the last."""
+    global said
+    until = time.monotonic() + PATIENCE
+    while words not in said:
+        if time.monotonic() > until or not select.select([fd], [], [], PATIENCE)[0]:
+            sys.exit("'%s' did not come, but: %r" % (words, said))
+        said += os.read(fd, 4096).decode(errors="replace")
+    said = said[said.index(words) + len(words):]
+
+
+def types(text):
+    os.write(fd, text.encode())
+
+
+expect("ready> ")
+# Split, so that what the terminal echoes is not taken for what the program says.
+types("mayfly-agent run -- bash -c 'trap \"echo int$((40+2))\" INT; echo run\"\"ning; while :; do sleep 0.1; done'\n")
+expect("running")
+types("\x03")
+expect("int42")
+types("\x1a")
+expect("Stopped")
+types("jobs -l | grep -c Stop''ped; ps -o stat= -C mayfly-agent | sort -u | tr -d '+sl \\n'; echo :stat\n")
+expect("1")
+expect("T")
+expect(":stat")
+types("fg\n")
+expect("mayfly-agent run")
+types("\x03")
+expect("int42")
+types("\x1a")
+expect("Stopped")
+types("kill -KILL $(pgrep -P $(jobs -p)); fg; echo status=$((0+$?))\n")
+expect("status=137")
+types("exit\n")
+os.waitpid(pid, 0)
+print("ok: ^Z, fg, ^C at a terminal")

@@ -1,0 +1,122 @@
+#!/bin/bash
+# mTLS by proxies on both sides: rotations under load, refusals, draining, the agent's loss, confinement.
+. "$(dirname "$0")/lib.sh"
+run=$work/run
+mkdir -p "$run"
+metric() { curl -sf "http://127.0.0.1:$1/metrics" | sed -n "s/^$2 //p"; }
+sum() { curl -sf "http://127.0.0.1:$1/metrics" | awk -v name="$2" 'index($0, name "{") == 1 { n += $NF } END { print n + 0 }'; }
+until_ready() { # http port
+  for _ in $(seq 300); do curl -sf "http://127.0.0.1:$1/ready" >/dev/null 2>&1 && return 0; sleep 0.1; done
+  return 1
+}
+echo_port=$(free_port)
+bench_proxy_load echo "$echo_port" &
+
+# --- a thousand rotations ---------------------------------------------------------------------------------------------
+count=${ROTATIONS:-1000}
+proxy_agent "$run" "${ROTATE_MS:-25}" "$count" &
+agent=$!
+for _ in $(seq 100); do [ -S "$run/client.sock" ] && break; sleep 0.1; done
+sport=$(free_port) cport=$(free_port) shttp=$(free_port) chttp=$(free_port)
+SPIFFE_ENDPOINT_SOCKET=unix://$run/server.sock mayfly-proxy server --listen "127.0.0.1:$sport" --to "127.0.0.1:$echo_port" \
+  --allow spiffe://example.org/client --require-log-proof --http "127.0.0.1:$shttp" 2>"$work/server.log" &
+server=$!
+mayfly-proxy client --socket "unix://$run/client.sock" --listen "127.0.0.1:$cport" --to "localhost:$sport" \
+  --allow 'spiffe://example.org/*' --require-log-proof --http "127.0.0.1:$chttp" 2>"$work/client.log" &
+client=$!
+until_ready "$shttp" || fail "the server's proxy is not ready: $(tail -3 "$work/server.log")"
+until_ready "$chttp" || fail "the client's proxy is not ready: $(tail -3 "$work/client.log")"
+proxy_load "$cport" 20 3 "$run/rotated" >"$work/load.log" 2>&1 ||
+  fail "under rotation: $(cat "$work/load.log" "$work/server.log" "$work/client.log" | grep -v '"identity"')"
+[ "$(metric "$shttp" mayfly_proxy_rotations_total)" -ge $((count * 9 / 10)) ] || fail "too few rotations reached the server"
+for p in "$shttp" "$chttp"; do
+  [ "$(sum "$p" mayfly_proxy_failed_total)" = 0 ] || fail "a handshake failed: $(curl -s "http://127.0.0.1:$p/metrics" | grep failed)"
+done
+[ "$(metric "$shttp" 'mayfly_proxy_peer_connections_total{peer="spiffe:\/\/example.org\/client"}')" -gt 20 ] || fail "the peer is not counted"
+pass "$count rotations under load, nothing dropped: $(cat "$work/load.log")"
+
+# --- confinement --------------------------------------------------------------------------------------------------------
+grep -q '^NoNewPrivs:.*1' "/proc/$server/status" || fail "no_new_privs is not set"
+grep -q '^Seccomp:.*2' "/proc/$server/status" || grep -q 'sanitized build' "$work/server.log" || fail "no seccomp filter"
+pass "confined"
+
+# --- the agent goes: the last identity is kept; it comes back -------------------------------------------------------------
+kill "$agent"
+wait "$agent" || true
+rm -f "$run"/*.sock
+sleep 0.5
+curl -sf "http://127.0.0.1:$shttp/ready" >/dev/null || fail "not ready though its certificate is valid"
+touch "$run/stop"
+proxy_load "$cport" 1 1 "$run/stop" >/dev/null || fail "no connection without the agent"
+pass "the agent's loss is survived"
+
+# --- draining ---------------------------------------------------------------------------------------------------------------
+exec 5<>"/dev/tcp/127.0.0.1/$cport"
+echo before >&5
+read -r -t 20 line <&5
+[ "$line" = before ] || fail "no echo before draining"
+kill -TERM "$server"
+for _ in $(seq 200); do (exec 6<>"/dev/tcp/127.0.0.1/$sport") 2>/dev/null || break; sleep 0.05; done
+echo during >&5
+read -r -t 20 line <&5
+[ "$line" = during ] || fail "the connection did not survive draining"
+[ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$shttp/ready")" = 503 ] || fail "ready while draining"
+exec 5>&-
+code=0
+wait "$server" || code=$?
+[ $code = 0 ] || fail "the server's proxy ended with $code"
+pass "drained"
+kill -TERM "$client"
+wait "$client" || fail "the client's proxy did not end well"
+
+# --- identities from a folder; a certificate that runs out and is replaced -----------------------------------------------
+proxy_pki example.org /server="$work/folder" "/server~4=$work/short" /client="$work/c" /other="$work/o" \
+  '/client!='"$work/unlogged" "/client~-5=$work/old"
+proxy_pki foreign.org /client="$work/foreign"
+sport=$(free_port) shttp=$(free_port)
+mayfly-proxy server --listen "127.0.0.1:$sport" --to "127.0.0.1:$echo_port" --allow spiffe://example.org/client \
+  --require-log-proof --identity "$work/folder" --http "127.0.0.1:$shttp" 2>"$work/folder.log" &
+server=$!
+until_ready "$shttp" || fail "no identity from a folder: $(cat "$work/folder.log")"
+try() { # folder: what came back through the proxy
+  rm -f "$work/tried"
+  { echo hello; for _ in $(seq 600); do [ -e "$work/tried" ] && break; sleep 0.05; done; } |
+    { timeout 30 openssl s_client -connect "127.0.0.1:$sport" -cert "$1/svid.pem" -key "$1/svid.key" \
+      -cert_chain "$1/svid.pem" -quiet -no_ign_eof 2>/dev/null || true; } |
+    { read -r line || true; touch "$work/tried"; echo "$line"; }
+}
+[ "$(try "$work/c")" = hello ] || fail "an allowed peer was refused: $(cat "$work/folder.log")"
+for who in other:denied:o unlogged:unlogged:unlogged old:expired:old foreign:foreign:foreign; do
+  IFS=: read -r name why dir <<<"$who"
+  [ -z "$(try "$work/$dir")" ] || fail "$name was let through"
+  grep -q "\"why\":\"$why\"" "$work/folder.log" || fail "$name: no line says $why: $(tail -2 "$work/folder.log")"
+done
+pass "peers refused: another, unlogged, expired, foreign; each with its reason"
+mv "$work/short"/* "$work/folder/"
+for _ in $(seq 300); do curl -sf "http://127.0.0.1:$shttp/ready" >/dev/null || break; sleep 0.1; done
+for _ in $(seq 100); do grep -q 'our certificate has expired' "$work/folder.log" && break; sleep 0.1; done
+grep -q 'our certificate has expired' "$work/folder.log" || fail "nothing was said of our own expiry"
+[ -z "$(try "$work/c")" ] || fail "served with an expired certificate"
+[ "$(metric "$shttp" 'mayfly_proxy_failed_total{listener="127.0.0.1:'"$sport"'",reason="own_expired"}')" -ge 1 ] || fail "own_expired is not counted"
+proxy_pki new.example /server="$work/new" # another authority: the folder is replaced as a whole
+mv "$work/new"/* "$work/folder/"
+until_ready "$shttp" || fail "the new identity was not taken: $(tail -3 "$work/folder.log")"
+kill -TERM "$server"
+wait "$server" || fail "the proxy did not end well"
+pass "an expired certificate refuses, a new one serves again"
+
+# --- command line and configuration ----------------------------------------------------------------------------------------
+refuses 2 "nobody is allowed" mayfly-proxy server --listen 127.0.0.1:1 --to 127.0.0.1:2
+refuses 2 "allow" mayfly-proxy server --listen 127.0.0.1:1 --to 127.0.0.1:2 --allow 'spiffe://example.org/a*'
+refuses 2 "did you mean server" mayfly-proxy serve --listen 127.0.0.1:1
+refuses 1 "must be there when the proxy starts" mayfly-proxy client --listen 127.0.0.1:0 --to "127.0.0.1:$echo_port" \
+  --allow spiffe://example.org --identity "$work/nowhere"
+refuses 2 "port" mayfly-proxy client --listen 127.0.0.1 --to x:1 --allow spiffe://example.org
+cat >"$work/proxy.yaml" <<'Y'
+listeners:
+  - {mode: server, listen: "127.0.0.1:1", to: "127.0.0.1:2", allow: [spiffe://example.org/web], send_proxy: v2}
+  - {mode: client, listen: "127.0.0.1:3", to: db:5432, allow: spiffe://example.org/db}
+Y
+mayfly-proxy -c "$work/proxy.yaml" --check | has good || fail "a good file was refused"
+echo "thread: 3" >>"$work/proxy.yaml"
+refuses 2 "line 4: thread: unknown key" mayfly-proxy -c "$work/proxy.yaml" --check
