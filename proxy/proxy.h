@@ -31,7 +31,7 @@ struct proxy_rules {
     struct proxy_rule *list; /* owned */
     size_t n;
 };
-/* "spiffe://td/a" is one ID; "spiffe://td/a/" + "*", or "prefix:spiffe://td/a", is every ID beneath (whole path
+/* "spiffe://td/a" or "id:spiffe://td/a" is one ID; "spiffe://td/a/" + "*", or "prefix:spiffe://td/a", is every ID beneath (whole path
  * segments, not a itself); "spiffe://td", "domain:td" or "spiffe://td/" + "*" is a whole trust domain.
  * Rule "allow". */
 int proxy_rules_add(struct proxy_rules *r, const char *text, struct err *e);

@@ -31,11 +31,13 @@ static enum proxy_rule_kind rule_read(char *id, size_t cap, const char *text)
         snprintf(id, cap, "%s%s", starts(td, SCHEME) ? "" : SCHEME, td);
         return PROXY_RULE_DOMAIN;
     }
+    if (starts(text, "id:")) {
+        snprintf(id, cap, "%s", text + strlen("id:"));
+        return kind;
+    }
     if (starts(text, "prefix:")) {
         kind = PROXY_RULE_PREFIX;
         text += strlen("prefix:");
-    } else if (starts(text, "id:")) {
-        text += strlen("id:");
     }
     snprintf(id, cap, "%s", text);
     n = strlen(id);
@@ -62,6 +64,8 @@ int proxy_rules_add(struct proxy_rules *r, const char *text, struct err *e)
         return refuse(e, text, why.msg);
     if (kind == PROXY_RULE_DOMAIN && parsed.path.len)
         return refuse(e, text, "a trust domain has no path");
+    if (starts(text, "id:") && parsed.path.len == 0)
+        return refuse(e, text, "no workload has a trust domain's own ID");
     if (parsed.path.len == 0) /* no workload has the trust domain's own ID: the domain is meant */
         kind = PROXY_RULE_DOMAIN;
     struct proxy_rule *list = realloc(r->list, (r->n + 1) * sizeof *list);

@@ -70,7 +70,7 @@ static void refused(void **s)
 {
     static const char *const bad[] = {"", "*", "td/a", "http://td/a", "spiffe://", "spiffe:///a", "spiffe://td/", "spiffe://td//a",
                                       "spiffe://td/a*", "spiffe://td/*/a", "spiffe://*/a", "spiffe://TD/a", "spiffe://td/../a",
-                                      "domain:td/a", "domain:", "prefix:", "prefix:td", "spiffe://td/a/**", "spiffe://td/a?b"};
+                                      "domain:td/a", "domain:", "prefix:", "prefix:td", "id:spiffe://td", "id:spiffe://td/a/*", "spiffe://td/a/**", "spiffe://td/a?b"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct proxy_rules r = {0};
         struct err e = {0};
