@@ -1,5 +1,5 @@
-/* The agent's library: the ACME client, verification, and files, used by `mayfly-agent fetch` now
- * and by the sidecar later. Never links ra/, ca/ or hsm/ server code.
+/* The agent's library: the ACME client, verification, and files, used by `mayfly-agent fetch` and by the daemon
+ * (daemon.h). Never links ra/ or ca/; of hsm/ it uses the token that may hold its own two keys.
  */
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H

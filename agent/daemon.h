@@ -170,7 +170,6 @@ struct job {
 struct job *job_new(struct agent *a, enum job_kind kind, unsigned priority, struct err *e);
 void job_free(struct job *j);
 int strings_copy(char ***dst, size_t *n, char *const *src, size_t count); /* -1: out of memory */
-void strings_free(char **list, size_t n);
 
 /* --- identity.c -------------------------------------------------------------------------------------------------------- */
 struct jwt_cached;

@@ -16,13 +16,6 @@ int strings_copy(char ***dst, size_t *n, char *const *src, size_t count)
     return 0;
 }
 
-void strings_free(char **list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        free(list[i]);
-    free(list);
-}
-
 static bool same_strings(char *const *a, size_t an, char *const *b, size_t bn)
 {
     bool same = an == bn;

@@ -29,6 +29,7 @@ struct entry_list {
     struct entry *list; /* owned */
     size_t n;
 };
+void strings_free(char **list, size_t n); /* each, and the list */
 void entry_free(struct entry *e);
 void entry_list_free(struct entry_list *l);
 int entry_list_parse(struct entry_list *l, struct bytes body, struct err *e);

@@ -112,7 +112,7 @@ void creds_unref(struct creds *c)
         SSL_CTX_free(c->list[i].ctx);
         free(c->list[i].id);
     }
-    trust_unref(c->trust);
+    trust_free(c->trust);
     free(c->list);
     free(c);
 }

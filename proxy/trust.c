@@ -57,7 +57,6 @@ struct trust *trust_new(const struct wl_bundles *b, struct err *e)
         err_set(e, ERR_INTERNAL, "memory", "out of memory");
         return NULL;
     }
-    atomic_init(&t->refs, 1);
     pthread_mutex_init(&t->lock, NULL);
     t->generation = atomic_fetch_add(&generations, 1) + 1;
     if (b->n == 0 || b->n > TRUST_DOMAINS_MAX)
@@ -68,19 +67,13 @@ struct trust *trust_new(const struct wl_bundles *b, struct err *e)
         rc = crls_load(t, b, e);
     if (rc == 0)
         return t;
-    trust_unref(t);
+    trust_free(t);
     return NULL;
 }
 
-struct trust *trust_ref(struct trust *t)
+void trust_free(struct trust *t)
 {
-    atomic_fetch_add(&t->refs, 1);
-    return t;
-}
-
-void trust_unref(struct trust *t)
-{
-    if (!t || atomic_fetch_sub(&t->refs, 1) != 1)
+    if (!t)
         return;
     for (size_t i = 0; i < t->domains_count; i++) {
         free(t->domains[i].name);

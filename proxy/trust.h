@@ -44,8 +44,7 @@
 struct trust;
 /* Rule "bundle". Damaged CRLs are left out with a warning: who needs one is refused. */
 struct trust *trust_new(const struct wl_bundles *b, struct err *e);
-struct trust *trust_ref(struct trust *t);
-void trust_unref(struct trust *t);
+void trust_free(struct trust *t);
 
 struct peer { /* who it is; made by a judgement, of one thread */
     unsigned refs;

@@ -22,7 +22,6 @@ struct issuer { /* an issuing certificate whose path to a root was verified */
     int64_t not_before, not_after; /* the narrowest of the path above the leaf */
 };
 struct trust {
-    atomic_uint refs;
     uint64_t generation;
     struct domain *domains; /* owned */
     size_t domains_count;

@@ -44,7 +44,7 @@ static int teardown(void **s)
 {
     struct world *w = *s;
     verdicts_free(w->v);
-    trust_unref(w->t);
+    trust_free(w->t);
     kit_free(&w->k);
     kit_free(&w->other);
     free(w);
@@ -155,7 +155,7 @@ static void foreign(void **s)
     struct world *w = *s;
     judge(w, &w->other, &(struct kit_leaf){.id = "spiffe://other.org/x"}, "trust-domain");
     judge(w, &w->k, &(struct kit_leaf){.id = "spiffe://other.org/x"}, "trust-domain");
-    trust_unref(w->t);
+    trust_free(w->t);
     w->t = trust_of((struct kit *const[]){&w->k, &w->other}, 2, NULL, 0);
     judge(w, &w->other, &(struct kit_leaf){.id = "spiffe://other.org/x"}, "");
     judge(w, &w->k, &(struct kit_leaf){.id = WEB}, "");
@@ -233,7 +233,7 @@ static void authorities(void **s)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct kit k;
         kit_new_as(&k, "example.org", &cases[i].as);
-        trust_unref(w->t);
+        trust_free(w->t);
         w->t = trust_of((struct kit *const[]){&k}, 1, NULL, 0);
         for (int again = 0; again < 2; again++) { /* the second time by the short way, where there is one */
             judge(w, &k, &(struct kit_leaf){.san = "critical,URI:" WEB ",DNS:good.example.org"}, cases[i].rule);
@@ -266,13 +266,13 @@ static void revoked(void **s)
     kit_crl(&elsewhere, &w->k, "https://ca.example.org/crl/16-4.crl", NULL, 0, 600);
     struct kit *const kits[] = {&w->k};
 
-    trust_unref(w->t);
+    trust_free(w->t);
     w->t = trust_of(kits, 1, (struct buf[]){elsewhere, stale}, 2);
     assert_null(ask(w, &w->k, i.leaf, true, false, false, 0));
     assert_string_equal(rule, "crl-missing");
     assert_false(trust_revoked(w->t, old));
 
-    trust_unref(w->t);
+    trust_free(w->t);
     w->t = trust_of(kits, 1, (struct buf[]){elsewhere, good_crl}, 2);
     struct peer *p = ask(w, &w->k, i.leaf, true, false, false, 0);
     assert_non_null(p);
@@ -281,7 +281,7 @@ static void revoked(void **s)
     assert_string_equal(rule, "crl-missing");
     peer_unref(p);
 
-    trust_unref(w->t);
+    trust_free(w->t);
     w->t = trust_of(kits, 1, &bad_crl, 1);
     assert_true(trust_revoked(w->t, old));
     assert_null(ask(w, &w->k, i.leaf, true, false, false, 0));
@@ -293,7 +293,7 @@ static void revoked(void **s)
     struct buf forged_crl;
     buf_init(&forged_crl, 65536);
     kit_crl(&forged_crl, &w->k, URL, &serial, 1, 600);
-    trust_unref(w->t);
+    trust_free(w->t);
     w->t = trust_of(kits, 1, &forged_crl, 1);
     assert_false(trust_revoked(w->t, old));
     bad_crl.p[bad_crl.len - 1] ^= 1;
