@@ -215,7 +215,7 @@ static void on_wake(int fd, short what, void *arg)
     uint64_t n;
     while (read(fd, &n, sizeof n) > 0)
         ;
-    if (atomic_exchange(&w->want_review, false) && !w->draining) {
+    if (atomic_exchange(&w->want_review, false)) { /* while draining too, which may take long: closed doors stay closed */
         doors_open(w);
         if (revoked_matter(w->p))
             review(w);

@@ -1109,6 +1109,32 @@ static void drain(void **state)
     rig_end(r);
 }
 
+/* Draining may take hours; who is revoked meanwhile does not have them. */
+static void revoked_draining(void **state)
+{
+    const uint64_t serial = (uint64_t)7 << 48 | 2;
+    struct rig *r = rig_new(PROXY_SERVER, close_revoked);
+    struct kit_id named;
+    char byte;
+    kit_make(&named, &r->k, &(struct kit_leaf){.id = ID("web"), .crl = "URI:" URL});
+    with_crls(r, NULL, 0);
+    SSL *s = tls_client(r, &named, 0);
+    assert_non_null(s);
+    int up = accept(r->upstream, NULL, NULL);
+    assert_int_equal(SSL_write(s, "fine", 4), 4);
+    plain_expect(up, "fine");
+    proxy_stop(r->p);
+    with_crls(r, &serial, 1);
+    assert_int_equal(ended(r, END_REVOKED), 1);
+    assert_true(SSL_read(s, &byte, 1) <= 0);
+    pthread_join(r->thread, NULL); /* it was the last */
+    pthread_create(&r->thread, NULL, serve, r->p); /* for rig_end */
+    close(up);
+    tls_close(s);
+    kit_id_free(&named);
+    rig_end(r);
+}
+
 int main(void)
 {
     proxy_memory_setup();
@@ -1122,6 +1148,7 @@ int main(void)
         cmocka_unit_test(own_expired), cmocka_unit_test(own_missing), cmocka_unit_test(revoked_later),
         cmocka_unit_test(revoked_meanwhile), cmocka_unit_test(workers), cmocka_unit_test(age),
         cmocka_unit_test(half_closed_silence), cmocka_unit_test(never_fetched), cmocka_unit_test(drain),
+        cmocka_unit_test(revoked_draining),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
