@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define ACCEPT_BURST 64
+#define QUEUE_BURSTS 64   /* of what waits when draining begins: as many as the kernel's queue holds */
 #define PATIENCE_MS 1000  /* that the oldest handshake has before it makes room */
 #define RETRY_MS 20       /* until a paused listener is tried again */
 #define REFUSALS_LOGGED 10 /* each second and worker; the others are counted and told of */
@@ -93,18 +94,18 @@ static bool make_room(struct door *d)
     return true;
 }
 
-static void on_accept(int fd, short what, void *arg)
+/* Whether there may be more. */
+static bool accept_burst(struct door *d)
 {
-    struct door *d = arg;
     for (int i = 0; i < ACCEPT_BURST; i++) {
         union pp2_addr from;
         socklen_t n = sizeof from;
         memset(&from, 0, sizeof from); /* all of it: an unnamed Unix socket's path goes into PROXY headers */
         if (atomic_load(&d->l->connections) >= d->l->conf->max_connections || !make_room(d)) {
             door_pause(d);
-            return;
+            return false;
         }
-        int c = accept4(fd, &from.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int c = accept4(d->fd, &from.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (c < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue;
         if (c < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
@@ -112,12 +113,18 @@ static void on_accept(int fd, short what, void *arg)
                 log_warn("cannot accept: out of descriptors or memory; raise LimitNOFILE or lower max_connections", "listener",
                          d->l->conf->name, NULL);
             door_pause(d);
-            return;
+            return false;
         }
         if (c < 0)
-            return;
+            return false;
         conn_accept(d, c, &from);
     }
+    return true;
+}
+
+static void on_accept(int fd, short what, void *arg)
+{
+    accept_burst(arg);
 }
 
 int worker_open(struct worker *w, struct door *d, struct listener *l, int fd, struct err *e)
@@ -139,9 +146,11 @@ static void doors_open(struct worker *w)
 /* Whoever waits in the kernel's queue has connected already, and would be reset. */
 static void doors_empty(struct worker *w)
 {
-    for (size_t i = 0; i < w->doors_count; i++)
-        if (w->doors[i].fd >= 0 && !w->doors[i].paused)
-            on_accept(w->doors[i].fd, EV_READ, &w->doors[i]);
+    for (size_t i = 0; i < w->doors_count; i++) {
+        struct door *d = &w->doors[i];
+        for (int n = 0; d->fd >= 0 && !d->paused && n < QUEUE_BURSTS && accept_burst(d); n++)
+            ;
+    }
 }
 
 static void doors_close(struct worker *w)

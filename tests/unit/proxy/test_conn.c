@@ -1109,6 +1109,35 @@ static void drain(void **state)
     rig_end(r);
 }
 
+/* Whoever has connected when draining begins is served, however many they are. */
+static void drain_queue(void **state)
+{
+    enum { WAITING = 250 }; /* more than a turn of the loop and the turn after it accept */
+    unsigned queue = 0;
+    FILE *f = fopen("/proc/sys/net/core/somaxconn", "r");
+    if (f) {
+        (void)!fscanf(f, "%u", &queue);
+        fclose(f);
+    }
+    if (queue < WAITING)
+        skip();
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    int fds[WAITING];
+    pthread_mutex_lock(&r->p->lock); /* the loop stops at the first handshake */
+    for (int i = 0; i < WAITING; i++)
+        fds[i] = unix_socket(r->in, false);
+    proxy_stop(r->p);
+    pthread_mutex_unlock(&r->p->lock);
+    for (int i = 0; i < LONG_MS / 10 && atomic_load(&r->p->listeners[0].m.accepted) < WAITING; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&r->p->listeners[0].m.accepted), WAITING);
+    for (int i = 0; i < WAITING; i++)
+        close(fds[i]);
+    pthread_join(r->thread, NULL); /* all are gone */
+    pthread_create(&r->thread, NULL, serve, r->p); /* for rig_end */
+    rig_end(r);
+}
+
 /* Draining may take hours; who is revoked meanwhile does not have them. */
 static void revoked_draining(void **state)
 {
@@ -1148,7 +1177,7 @@ int main(void)
         cmocka_unit_test(own_expired), cmocka_unit_test(own_missing), cmocka_unit_test(revoked_later),
         cmocka_unit_test(revoked_meanwhile), cmocka_unit_test(workers), cmocka_unit_test(age),
         cmocka_unit_test(half_closed_silence), cmocka_unit_test(never_fetched), cmocka_unit_test(drain),
-        cmocka_unit_test(revoked_draining),
+        cmocka_unit_test(revoked_draining), cmocka_unit_test(drain_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
