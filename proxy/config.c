@@ -272,7 +272,7 @@ static int read_map(struct reader *r, void *into, const yaml_node_t *map, const 
     return 0;
 }
 
-/* Texts are read as C strings later; a NUL would hide what follows it. An alias makes a list longer than its text. */
+/* Texts are read as C strings later; a NUL would hide what follows it. */
 static int check_nodes(struct reader *r)
 {
     for (yaml_node_t *n = r->doc.nodes.start; n < r->doc.nodes.top; n++)
@@ -284,6 +284,25 @@ static int check_nodes(struct reader *r)
     return 0;
 }
 
+static int syntax(const yaml_parser_t *p, struct err *e)
+{
+    return err_set(e, ERR_CONFIG, "config-syntax", "line %zu: not YAML: %s", p->problem_mark.line + 1,
+                   p->problem ? p->problem : "unreadable");
+}
+
+/* libyaml stops behind the first document; listeners in a second one would be missing without a word. */
+static int check_end(yaml_parser_t *p, struct err *e)
+{
+    yaml_document_t next;
+    if (!yaml_parser_load(p, &next))
+        return syntax(p, e);
+    const yaml_node_t *more = yaml_document_get_root_node(&next);
+    int rc = more ? err_set(e, ERR_CONFIG, "config-syntax", "line %zu: a second document; put all into one",
+                            more->start_mark.line + 1) : 0;
+    yaml_document_delete(&next);
+    return rc;
+}
+
 int proxy_conf_parse(struct proxy_conf *c, const char *yaml, size_t len, struct err *e)
 {
     yaml_parser_t p;
@@ -293,14 +312,14 @@ int proxy_conf_parse(struct proxy_conf *c, const char *yaml, size_t len, struct 
     if (!yaml_parser_initialize(&p))
         return err_set(e, ERR_INTERNAL, "memory", "out of memory");
     yaml_parser_set_input_string(&p, (const unsigned char *)yaml, len);
-    int rc = yaml_parser_load(&p, &r.doc) ? 0
-             : err_set(e, ERR_CONFIG, "config-syntax", "line %zu: not YAML: %s", p.problem_mark.line + 1,
-                       p.problem ? p.problem : "unreadable");
+    int rc = yaml_parser_load(&p, &r.doc) ? 0 : syntax(&p, e);
     if (rc == 0) {
         rc = check_nodes(&r);
         if (rc == 0)
             rc = read_map(&r, c, yaml_document_get_root_node(&r.doc), root_keys, "the file");
         yaml_document_delete(&r.doc);
+        if (rc == 0)
+            rc = check_end(&p, e);
     }
     yaml_parser_delete(&p);
     return rc;

@@ -62,6 +62,8 @@ static void refused(void **s)
         {"[]", "keys"},
         {"listeners: []", "no listeners"},
         {"listeners: 3", "list"},
+        {L "}\n---\nthreads: 3", "line 4: a second document"},
+        {L "}\n...\n}", "line 4: not YAML"},
         {"x: 1\n" L "}", "line 1: x: unknown key"},
         {L ", y: 1}", "line 2: y: unknown key"},
         {L ", mode: server}", "twice"},
