@@ -113,6 +113,8 @@ static int listener_check(const struct proxy_listener_conf *l, struct err *e)
         return refuse(l, e, "nobody is allowed. Say who: allow (--allow), e.g. spiffe://example.org/web");
     if (l->id && spiffe_parse(&id, l->id, strlen(l->id), e) < 0)
         return err_wrap(e, "listener %s: id", l->name);
+    if (l->sni && strlen(l->sni) >= sizeof ((struct listener *)0)->sni) /* cut, it would be another name */
+        return refuse(l, e, "sni has more than 255 bytes");
     if (l->mode == PROXY_CLIENT && l->send_proxy)
         return refuse(l, e, "send_proxy tells an upstream who the TLS client is; it belongs to server mode");
     if (l->max_connections == 0 || l->max_handshakes == 0 || l->handshake_timeout == 0 || l->connect_timeout == 0)

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,6 +100,21 @@ static void refused(void **s)
     }
 }
 
+static void long_sni(void **s)
+{
+    struct proxy_conf c;
+    struct err e;
+    char yaml[600], name[257];
+    for (int n = 255; n <= 256; n++) {
+        memset(name, 'a', sizeof name);
+        name[n] = 0;
+        snprintf(yaml, sizeof yaml, L ", sni: %s}", name);
+        assert_int_equal(parse(&c, yaml, &e), n == 255 ? 0 : -1);
+        assert_true(n == 255 || strstr(e.msg, "sni"));
+        proxy_conf_free(&c);
+    }
+}
+
 static void addresses(void **s)
 {
     static const char *const good[] = {"127.0.0.1:80", "[::1]:0", "localhost:65535", "*:443", "unix:/a", "unix:///a/b"};
@@ -150,7 +166,7 @@ static void peers_bounded(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(refused), cmocka_unit_test(addresses), cmocka_unit_test(unmapped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(refused), cmocka_unit_test(long_sni), cmocka_unit_test(addresses), cmocka_unit_test(unmapped),
                                        cmocka_unit_test(peers_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
