@@ -99,7 +99,7 @@ static int stale_remove(const struct sockaddr_un *u, struct err *e)
         return 0;
     if (!S_ISSOCK(st.st_mode))
         return err_set(e, ERR_EXISTS, "socket-in-use", "%s is there and is no socket", u->sun_path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* its owner's queue may be full */
     int r = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)u, sizeof *u);
     int why = errno;
     if (fd >= 0)

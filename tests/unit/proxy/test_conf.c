@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -131,6 +132,39 @@ static void addresses(void **s)
     assert_string_equal(a.port, "443");
 }
 
+/* Somebody listens there who does not come to accepting: that is told, not waited for. */
+static void busy_socket(void **s)
+{
+    char dir[] = "/tmp/mayfly-proxy-test.XXXXXX", where[64];
+    struct sockaddr_un u = {.sun_family = AF_UNIX};
+    struct address a;
+    struct err e = {0};
+    int waiting[8], n = 0, l = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_non_null(mkdtemp(dir));
+    snprintf(u.sun_path, sizeof u.sun_path, "%s/s", dir);
+    snprintf(where, sizeof where, "unix:%s", u.sun_path);
+    assert_int_equal(bind(l, (void *)&u, sizeof u), 0);
+    assert_int_equal(listen(l, 0), 0);
+    for (int r = 0; n < 8 && r == 0; n++) {
+        waiting[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        r = connect(waiting[n], (void *)&u, sizeof u);
+    }
+    assert_true(n < 8); /* the queue is full */
+    assert_int_equal(address_parse(&a, where, &e), 0);
+    alarm(30);
+    assert_int_equal(address_listen(&a, false, 0600, &e), -1);
+    alarm(0);
+    assert_string_equal(e.rule, "socket-in-use");
+    while (n > 0)
+        close(waiting[--n]);
+    close(l);
+    int mine = address_listen(&a, false, 0600, &e); /* what it left behind is taken over */
+    assert_true(mine >= 0);
+    close(mine);
+    unlink(u.sun_path);
+    rmdir(dir);
+}
+
 /* An IPv6 socket that takes IPv4 too gives its addresses in IPv6's clothes. */
 static void unmapped(void **s)
 {
@@ -166,7 +200,7 @@ static void peers_bounded(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(refused), cmocka_unit_test(long_sni), cmocka_unit_test(addresses), cmocka_unit_test(unmapped),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(refused), cmocka_unit_test(long_sni), cmocka_unit_test(addresses), cmocka_unit_test(busy_socket), cmocka_unit_test(unmapped),
                                        cmocka_unit_test(peers_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
