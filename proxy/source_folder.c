@@ -32,7 +32,8 @@ struct source_folder {
     char *dir; /* owned */
     struct event tick;
     struct stamp seen[FILES];
-    bool told; /* of the trouble that there is */
+    bool looked; /* once at least: an empty folder, too, is read, so that it is told of */
+    bool told;   /* of the trouble that there is */
 };
 
 static void path_of(char dst[PATH_CAP], const struct source_folder *f, int which)
@@ -237,8 +238,9 @@ static void on_tick(int fd, short what, void *arg)
     struct stamp before[FILES], after[FILES];
     struct err e = {0};
     look(f, before);
-    if (memcmp(before, f->seen, sizeof before) == 0)
+    if (f->looked && memcmp(before, f->seen, sizeof before) == 0)
         return;
+    f->looked = true;
     struct wl_state *s = state_read(f, &e);
     look(f, after);
     if (memcmp(before, after, sizeof after) != 0) { /* replaced while it was read: the next time */
