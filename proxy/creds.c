@@ -92,7 +92,10 @@ struct creds *creds_new(const struct wl_state *s, int64_t now, struct err *e)
         rc = err_set(e, ERR_INTERNAL, "memory", "out of memory");
     for (size_t i = 0; rc == 0 && i < s->n; i++, c->n++)
         rc = cred_make(&c->list[i], s->svids[i], e);
-    if (rc == 0 && c->list[0].not_after < now)
+    bool living = false; /* one listener's may have run out while another's is new */
+    for (size_t i = 0; c && i < c->n; i++)
+        living |= c->list[i].not_after >= now;
+    if (rc == 0 && !living)
         rc = err_set(e, ERR_NOT_READY, "own-expired", "the certificate that came for %.200s has expired already", c->list[0].id);
     if (rc == 0 && !(c->trust = trust_new(s->bundles, e)))
         rc = -1;

@@ -864,6 +864,31 @@ static void own_missing(void **state)
     rig_end(r);
 }
 
+/* Of several identities one has run out: those of the others are taken. */
+static void one_expired(void **state)
+{
+    struct kit k;
+    struct kit_id old, new;
+    struct err e = {0};
+    kit_new(&k, "example.org");
+    kit_make(&old, &k, &(struct kit_leaf){.id = ID("old"), .from = -60, .until = -5});
+    kit_make(&new, &k, &(struct kit_leaf){.id = ID("new")});
+    struct wl_state *w = kit_state(&k, &old);
+    assert_null(creds_new(w, clock_wall(), &e));
+    assert_string_equal(e.rule, "own-expired");
+    w->svids = realloc(w->svids, 2 * sizeof *w->svids);
+    assert_non_null(w->svids);
+    w->svids[w->n++] = kit_svid(&k, &new);
+    struct creds *c = creds_new(w, clock_wall(), &e);
+    assert_non_null(c);
+    assert_non_null(creds_find(c, ID("new")));
+    creds_unref(c);
+    wl_state_unref(w);
+    kit_id_free(&old);
+    kit_id_free(&new);
+    kit_free(&k);
+}
+
 #define URL "https://ca.example.org/crl/1-0.crl"
 static void with_crls(struct rig *r, const uint64_t *revoked, size_t n)
 {
@@ -1174,7 +1199,7 @@ int main(void)
         cmocka_unit_test(slow_handshake), cmocka_unit_test(flood), cmocka_unit_test(no_upstream), cmocka_unit_test(full_queue), cmocka_unit_test(full_for_ever),
         cmocka_unit_test(backpressure), cmocka_unit_test(proxy_headers), cmocka_unit_test(trusted_proxies),
         cmocka_unit_test(max_per_address), cmocka_unit_test(max_per_client), cmocka_unit_test(rotation),
-        cmocka_unit_test(own_expired), cmocka_unit_test(own_missing), cmocka_unit_test(revoked_later),
+        cmocka_unit_test(own_expired), cmocka_unit_test(own_missing), cmocka_unit_test(one_expired), cmocka_unit_test(revoked_later),
         cmocka_unit_test(revoked_meanwhile), cmocka_unit_test(workers), cmocka_unit_test(age),
         cmocka_unit_test(half_closed_silence), cmocka_unit_test(never_fetched), cmocka_unit_test(drain),
         cmocka_unit_test(revoked_draining), cmocka_unit_test(drain_queue),
