@@ -2,7 +2,7 @@
  * of the first byte.
  *
  * Written: command PROXY, addresses, then TLVs: PP2_TYPE_ALPN, PP2_TYPE_AUTHORITY (the SNI), PP2_TYPE_SSL with
- * version, CN (the SPIFFE ID: an SVID's subject is empty), cipher, key algorithm; 0xE0 (custom range), the SPIFFE ID
+ * version, CN (the SPIFFE ID: an SVID's subject is empty), cipher; 0xE0 (custom range), the SPIFFE ID
  * alone; PP2_TYPE_CRC32C. Read: the same from a load balancer in front of us; unknown TLVs are skipped, a wrong
  * CRC32C is refused, LOCAL is understood.
  */
