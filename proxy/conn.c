@@ -348,6 +348,7 @@ static void on_timer(int fd, short what, void *arg)
             connect_next(c);
             return;
         }
+        resolver_soon(c->w->p->resolver); /* what the name meant may be gone: that is how it looks */
         err_set(&e, ERR_UNAVAILABLE, "upstream", "connecting to %.200s takes too long", c->l->conf->to);
         conn_fail(c, FAIL_UPSTREAM, &e);
         return;
