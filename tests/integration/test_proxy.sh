@@ -70,7 +70,7 @@ kill -TERM "$client"
 wait "$client" || fail "the client's proxy did not end well"
 
 # --- identities from a folder; a certificate that runs out and is replaced -----------------------------------------------
-proxy_pki example.org /server="$work/folder" "/server~4=$work/short" /client="$work/c" /other="$work/o" \
+proxy_pki example.org /server="$work/folder" /client="$work/c" /other="$work/o" \
   '/client!='"$work/unlogged" "/client~-5=$work/old"
 proxy_pki foreign.org /client="$work/foreign"
 sport=$(free_port) shttp=$(free_port)
@@ -92,6 +92,7 @@ for who in other:denied:o unlogged:unlogged:unlogged old:expired:old foreign:for
   grep -q "\"why\":\"$why\"" "$work/folder.log" || fail "$name: no line says $why: $(tail -2 "$work/folder.log")"
 done
 pass "peers refused: another, unlogged, expired, foreign; each with its reason"
+proxy_pki example.org "/server~8=$work/short" # now, for its seconds run: expired when it comes, it would not be taken at all
 mv "$work/short"/* "$work/folder/"
 for _ in $(seq 300); do curl -sf "http://127.0.0.1:$shttp/ready" >/dev/null || break; sleep 0.1; done
 for _ in $(seq 100); do grep -q 'our certificate has expired' "$work/folder.log" && break; sleep 0.1; done
