@@ -1,6 +1,7 @@
 /* An agent for the proxy's tests: the Workload API on DIR/server.sock and DIR/client.sock, an authority of its own, and
  * rotations: proxy_agent DIR INTERVAL-MS COUNT. Each rotation is a new key and certificate for both; every fiftieth has
- * a new issuing certificate too. Writes DIR/rotated when they are over. */
+ * a new issuing certificate too. They begin, and go on, while somebody watches both sockets. Writes DIR/rotated when
+ * they are over. */
 #include "tests/proxykit/kit.h"
 #include <event2/event.h>
 #include <stdio.h>
@@ -68,10 +69,18 @@ static void renew(struct one *o)
             wl_call_state(o->calls[k], s);
 }
 
+static bool watched(const struct one *o)
+{
+    for (int i = 0; i < CALLS_MAX; i++)
+        if (o->calls[i])
+            return true;
+    return false;
+}
+
 static void on_tick(int fd, short what, void *arg)
 {
     char path[4096];
-    if (left <= 0)
+    if (left <= 0 || !watched(&ones[0]) || !watched(&ones[1]))
         return;
     if (++made % 50 == 0)
         kit_issuing(&kit);
