@@ -74,7 +74,7 @@ void engine_reached(struct agent *a, const struct job *j)
         return; /* what was given up says nothing of the authority */
     if (failed)
         engine_count(a, &j->err);
-    if (j->anew) {
+    if (j->anew || (failed && j->kind != JOB_SELF && strcmp(j->err.rule, "svid-revoked") == 0)) {
         a->own.stale = true; /* the new session shows what the agent is: the list of entries hangs on that */
         advice_now(a);
     }

@@ -296,10 +296,10 @@ static int obtain(struct self *s, const char *replaces, struct acme_identity *go
     return acme_obtain_as(s->client, &ask, got, e);
 }
 
-/* The session is over for good: revoked, as when an SVID that it obtained was, or deactivated. */
+/* The session is over for good: revoked, as with the agent itself, or deactivated. */
 bool self_session_over(const struct err *e)
 {
-    return strcmp(e->rule, "revoked") == 0 || strcmp(e->rule, "account-deactivated") == 0;
+    return strcmp(e->rule, "session-revoked") == 0 || strcmp(e->rule, "account-deactivated") == 0;
 }
 
 /* Another key is another account, and evidence decides anew. A session key in a token stays there, for nobody. */
@@ -348,16 +348,13 @@ static int want_token(const struct self *s, struct err *e)
                    s->config->id, why);
 }
 
-/* "revoked" is said of a session and of the SVID that is shown; of one session after the other it is the SVID. */
-#define SESSIONS_ANEW 2
-
 static int obtain_anew(struct self *s, const char *replaces, struct acme_identity *got, struct err *e)
 {
     struct err ignored;
     int rc = obtain(s, replaces, got, e);
-    for (int n = 0; n < SESSIONS_ANEW && rc < 0 && self_session_over(e) && self_session_anew(s, e, &ignored) == 0; n++)
+    if (rc < 0 && self_session_over(e) && self_session_anew(s, e, &ignored) == 0)
         rc = obtain(s, replaces, got, e);
-    if (rc == 0 || strcmp(e->rule, "revoked") != 0 || !self_alive(s))
+    if (rc == 0 || strcmp(e->rule, "svid-revoked") != 0 || !self_alive(s))
         return rc;
     drop_svid(s);
     return token_look(s, &ignored) == 1 || s->token.len ? obtain(s, NULL, got, e) : -1;

@@ -78,7 +78,7 @@ static int key_check(struct request *r, struct err *e)
 static int account_check(const struct ra_session *s, struct err *e)
 {
     if (ra_session_revoked(s))
-        return err_set(e, ERR_UNAUTHORIZED, "revoked",
+        return err_set(e, ERR_UNAUTHORIZED, "session-revoked",
                        "the session was revoked; start again with new evidence, as a join token made since");
     if (ra_session_deactivated(s))
         return err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account is deactivated (RFC 8555 §7.3.6)");

@@ -39,7 +39,8 @@ static const struct {
     {"jws-url", {401, "unauthorized", false, 0}},             /* RFC 8555 §6.4 */
     {"signature", {401, "unauthorized", false, 0}},
     {"account-deactivated", {401, "unauthorized", false, 0}}, /* §7.3.6 */
-    {"revoked", {401, "unauthorized", false, 0}},
+    {"session-revoked", {401, "unauthorized", false, 0}},
+    {"svid-revoked", {401, "unauthorized", false, 0}},
     {"audit-certificate", {401, "unauthorized", false, 0}},
     {"already-revoked", {400, "alreadyRevoked", false, 0}},         /* §7.6 */
     {"revocation-reason", {400, "badRevocationReason", false, 0}},

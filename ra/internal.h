@@ -284,7 +284,7 @@ void family_remove(struct registry *r, const struct entry *x);
 /* --- token.c ------------------------------------------------------------------------------------------ */
 void token_free(struct token *t);
 /* Adds what the token gives (its ID, its selectors) to a verified join_token result. Refuses
- * "token-unknown", "token-expired", "token-spent", "token-entry" (ERR_BAD_EVIDENCE). entry: the one of
+ * "token-unknown", "token-revoked", "token-expired", "token-spent", "token-entry" (ERR_BAD_EVIDENCE). entry: the one of
  * the ID, or "". Takes the lock. */
 int token_read(struct ra *ra, struct attest_result *r, char entry[RA_ID_LEN + 1], int64_t now, struct err *e);
 
@@ -322,7 +322,7 @@ typedef void vouch_cb(void *arg, const struct err *e); /* e NULL: the authorizat
  * answers, or NULL. Evidence is not kept beyond the call. */
 void vouch(struct ra *ra, struct ra_session *s, const char *spiffe_id, const char *id,
            const json_t *evidence, const char *freshness, vouch_cb *cb, void *arg);
-/* Whether an SVID that attest/ found to be ours still counts: rules "revoked", "x509pop-entry". entry: the id of
+/* Whether an SVID that attest/ found to be ours still counts: rules "svid-revoked", "x509pop-entry". entry: the id of
  * the one that it was issued for. Takes the lock. */
 int svid_read(struct ra *ra, const struct attest_result *r, struct svid *svid, char entry[RA_ID_LEN + 1],
               struct err *e);
@@ -382,7 +382,7 @@ bool revocation_ends_token(const struct ra *ra, const struct revocation *r, cons
 bool svid_revoked(const struct ra *ra, const char *spiffe_id, const char *serial, const uint8_t key[32]);
 bool certificate_revoked(struct ra *ra, const struct ra_certificate *c); /* by any kind that names it */
 int revoked_key(struct ra *ra, const uint8_t key[32], struct err *e);        /* rule "csr-key-revoked" */
-int revoked_svid(struct ra *ra, const struct svid *v, struct err *e);        /* rule "revoked" */
+int revoked_svid(struct ra *ra, const struct svid *v, struct err *e);        /* rule "svid-revoked" */
 /* revoke.c */
 void revocation_told(struct ra *ra, int64_t id, uint64_t index);
 

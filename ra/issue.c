@@ -153,7 +153,7 @@ static int check_revoked(struct ra *ra, const struct order *o, struct err *e)
 {
     const struct authz *a = authz_find(ra, o->session, o->authz);
     if (a && authz_revoked(ra, a))
-        return err_set(e, ERR_UNAUTHORIZED, "revoked", "the SVID of the agent that vouched was revoked meanwhile");
+        return err_set(e, ERR_UNAUTHORIZED, "svid-revoked", "the SVID of the agent that vouched was revoked meanwhile");
     return atomic_load(&o->session->revoked) ? session_refuse(o->session, e) : revocations_key(&ra->revocations, o->key_sha256, e);
 }
 

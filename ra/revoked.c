@@ -58,7 +58,7 @@ int revoked_svid(struct ra *ra, const struct svid *v, struct err *e)
     pthread_mutex_lock(&ra->lock);
     bool revoked = ra->revocations.n > 0 && svid_revoked(ra, v->spiffe_id, v->serial, v->key);
     pthread_mutex_unlock(&ra->lock);
-    return revoked ? err_set(e, ERR_UNAUTHORIZED, "revoked",
+    return revoked ? err_set(e, ERR_UNAUTHORIZED, "svid-revoked",
                              "the presented SVID of %.200s was revoked; only new evidence counts, as a join token made "
                              "since (mayfly token create)",
                              v->spiffe_id)

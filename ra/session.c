@@ -102,7 +102,7 @@ bool ra_session_authorized(struct ra *ra, struct ra_session *s, const char *spif
 int session_refuse(const struct ra_session *s, struct err *e)
 {
     return atomic_load(&s->revoked)
-               ? err_set(e, ERR_UNAUTHORIZED, "revoked",
+               ? err_set(e, ERR_UNAUTHORIZED, "session-revoked",
                          "the session was revoked; start again with new evidence, as a join token made since")
                : err_set(e, ERR_UNAUTHORIZED, "account-deactivated", "the account was deactivated or has expired");
 }

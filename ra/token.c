@@ -170,7 +170,7 @@ int token_read(struct ra *ra, struct attest_result *r, char entry[RA_ID_LEN + 1]
                      "this authority does not know the join token (never made here, or long expired); make one with "
                      "`mayfly token create`");
     else if (t->revoked)
-        rc = err_set(e, ERR_BAD_EVIDENCE, "revoked",
+        rc = err_set(e, ERR_BAD_EVIDENCE, "token-revoked",
                      "what the join token was made for was revoked since; make another with `mayfly token create`");
     else if (t->spent)
         rc = err_set(e, ERR_BAD_EVIDENCE, "token-spent",

@@ -96,7 +96,7 @@ pass "show, search, export, verify, monitor and reconcile know them"
 
 # --- revoked ------------------------------------------------------------------------------------------------
 mayfly revoke --dir "$a" --id $web >/dev/null
-refused 401 revoked $web '["payroll"]'
+refused 401 session-revoked $web '["payroll"]'
 who=three client new
 who=three gets $web '["payroll"]' --token "$(token $web)" # made since
 mayfly entry delete --dir "$a" $web >/dev/null

@@ -102,8 +102,12 @@ static int answer(struct script *s, const char *path, const json_t *doc, const c
             script_problem(a, 404, "malformed", "as-told");
         return 0;
     }
-    if (s->accounts <= f->revoked || (f->svid_revoked && json_object_get(doc, "evidence"))) {
-        script_problem(a, 401, "unauthorized", "revoked");
+    if (s->accounts <= f->revoked) {
+        script_problem(a, 401, "unauthorized", "session-revoked");
+        return 0;
+    }
+    if (f->svid_revoked && json_object_get(doc, "evidence")) {
+        script_problem(a, 401, "unauthorized", "svid-revoked");
         return 0;
     }
     if (strcmp(path, "/entries") == 0) {
@@ -429,7 +433,7 @@ static struct identity *with_svids(struct fixture *f)
     return i;
 }
 
-/* One workload was revoked, and the session of all ended by it: the renewal that finds out is none the worse. */
+/* The session of all was ended, and the agent's SVID stands: the renewal that finds out is none the worse. */
 static void test_session_revoked(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +455,27 @@ static void test_session_revoked(void **state)
     TURN_UNTIL(f, f->advices >= 1);
     assert_int_equal(f->a.own.failures, 0);
     assert_int_equal(f->s.accounts, 2);
+}
+
+/* The SVID that the agent vouches with was, and the session was not: another SVID comes of it, and no other session. */
+static void test_svid_revoked(void **state)
+{
+    struct fixture *f = *state;
+    struct identity *i = with_svids(f);
+    struct wl_svid *first = wl_svid_ref(i->svid);
+    uint64_t own = f->a.counters.renewals_ok;
+    f->svid_revoked = true;
+    id_set_remove(&f->a.self.client->authorized, i->spiffe_id);
+    i->retry_mono_ms = f->a.own.retry_mono_ms = 0;
+    i->renew_wall_ms = clock_wall_ms() - 1;
+    engine_run(&f->a);
+    TURN_UNTIL(f, f->a.counters.renewals_ok == own + 1);
+    assert_ptr_equal(i->svid, first);
+    assert_true(self_alive(&f->a.self));
+    f->svid_revoked = false;
+    TURN_UNTIL(f, i->svid != first);
+    wl_svid_unref(first);
+    assert_int_equal(f->s.accounts, 1);
 }
 
 /* The agent itself: no session helps. What the workloads have is served on, nothing is asked for, until it is back. */
@@ -809,6 +834,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_changed_under_way, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clock_set, setup, teardown),
         cmocka_unit_test_setup_teardown(test_session_revoked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_svid_revoked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_agent_revoked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reload_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),

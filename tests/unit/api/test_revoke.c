@@ -168,7 +168,7 @@ static void test_by_key(void **state)
     client_free(by);
     order(c, WEB, i.key, false);
     assert_problem(c, 401, "unauthorized");
-    assert_string_equal(member(c, "rule"), "revoked");
+    assert_string_equal(member(c, "rule"), "session-revoked");
     c->kid[0] = 0; /* a new account with the old key */
     post(c, "/acme/new-account", "{}");
     assert_problem(c, 401, "unauthorized");

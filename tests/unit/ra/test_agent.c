@@ -288,7 +288,7 @@ static void proven_anew(void)
         order_new(&x, s, &(struct ask){.uri = SHOP, .csr = &csr, .evidence = cmw}, &w);
         wait_for(&w);
         good = w.e.code == ERR_NONE;
-        assert_true(good || strcmp(w.e.rule, "revoked") == 0);
+        assert_true(good || strcmp(w.e.rule, "svid-revoked") == 0);
         json_decref(cmw);
         wait_free(&w);
         ra_session_release(s);
@@ -304,7 +304,7 @@ static void by_way(enum tlog_revoked_by by, const char *value)
     make_behind(&x, WEB "/behind", AGENT2, both, 1);
     say(two_s, &two, WEB "/behind", both, 1, NULL);
     revoke_it(by, value);
-    say(fresh, &one, SHOP, both, 2, "revoked");
+    say(fresh, &one, SHOP, both, 2, "svid-revoked");
     assert_int_equal(ra_session_revoked(s), by == TLOG_BY_AGENT);
     assert_int_equal(ra_session_authorized(x.ra, two_s, WEB "/behind"), by != TLOG_BY_PREFIX);
     ra_session_release(fresh);
@@ -358,7 +358,7 @@ static void test_under_way(void **state)
     order_new(&x, s, &(struct ask){.uri = SHOP, .csr = &csr}, &w);
     revoke_it(TLOG_BY_SERIAL, one.serial);
     pthread_mutex_unlock(&x.signer.lock);
-    EXPECT(&w, "revoked");
+    EXPECT(&w, "svid-revoked");
     assert_int_equal(atomic_load(&x.signer.asked), before + 1);
     ra_session_release(s);
 }

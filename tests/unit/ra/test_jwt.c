@@ -214,12 +214,12 @@ static void test_revoked(void **state)
     struct wait w;
     struct ra_session *s = authorized(WEB);
     revoke_it(TLOG_BY_ID, WEB);
-    ask_for(s, WEB, 0, NULL, "revoked");
+    ask_for(s, WEB, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(BELOW);
     revoke_it(TLOG_BY_PREFIX, TEAM);
-    ask_for(s, BELOW, 0, NULL, "revoked");
+    ask_for(s, BELOW, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(DB);
@@ -229,12 +229,12 @@ static void test_revoked(void **state)
     memcpy(entry, registry_by_spiffe_id(&x.ra->entries, DB)->x.id, sizeof entry);
     pthread_mutex_unlock(&x.ra->lock);
     revoke_it(TLOG_BY_ENTRY, entry);
-    ask_for(s, DB, 0, NULL, "revoked");
+    ask_for(s, DB, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(TEAM);
     revoke_it(TLOG_BY_AGENT, TEAM); /* the token proved itself */
-    ask_for(s, TEAM, 0, NULL, "revoked");
+    ask_for(s, TEAM, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(WEB); /* with evidence made since, again */
@@ -254,7 +254,7 @@ static void test_revoked_meanwhile(void **state)
     ask_begin(&g, s, WEB, 0, NULL);
     revoke_it(TLOG_BY_ID, WEB);
     pthread_mutex_unlock(&x.signer.lock);
-    EXPECT(&g.w, "revoked");
+    EXPECT(&g.w, "session-revoked");
     assert_string_equal(g.jwt, "");
     ra_session_release(s);
 }

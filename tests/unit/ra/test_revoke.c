@@ -172,10 +172,10 @@ static void test_one(enum tlog_revoked_by by, const char *value, const char *id,
         assert_true(ra_session_revoked(s));
         assert_true(ra_session_deactivated(s));
         assert_false(ra_session_revoked(o));
-        ask_for(s, id, NULL, "revoked");
+        ask_for(s, id, NULL, "session-revoked");
         ask_for(o, other, NULL, NULL);
-        try_token(id, gone, "revoked");
-        try_svid(id, OLD, "revoked");
+        try_token(id, gone, "token-revoked");
+        try_svid(id, OLD, "svid-revoked");
         try_svid(other, OLD, NULL);
         try_svid(id, YOUNG, NULL);
         make_token(&x, id, NULL, 0, made);
@@ -197,7 +197,7 @@ static void test_id(void **state)
 static void test_prefix(void **state)
 {
     test_one(TLOG_BY_PREFIX, WEB, BELOW, BESIDE);
-    try_svid(WEB, OLD, "revoked");
+    try_svid(WEB, OLD, "svid-revoked");
 }
 
 static void test_entry(void **state)
@@ -223,7 +223,7 @@ static void test_agent_shown(void **state)
     json_decref(cmw);
     revoke_it(TLOG_BY_AGENT, AGENT, 1, 0);
     for (int i = 0; i < 2; i++) {
-        ask_for(s, "spiffe://example.org/hosted", NULL, "revoked");
+        ask_for(s, "spiffe://example.org/hosted", NULL, "session-revoked");
         assert_false(ra_session_revoked(o));
         if (i == 0)
             restart(&s, &o);
@@ -247,13 +247,13 @@ static void test_serial(void **state)
     assert_string_equal(v.actor, "local");
     for (int i = 0; i < 2; i++) {
         revoke_with(&want, "already-revoked", &v);
-        ask_for(s, WEB, NULL, "revoked");
+        ask_for(s, WEB, NULL, "session-revoked");
         ask_for(o, WEB, NULL, NULL);
         if (i == 0)
             restart(&s, &o);
     }
     json_decref(shown);
-    try_svid(WEB, OLD, "revoked");
+    try_svid(WEB, OLD, "svid-revoked");
     try_svid(WEB, OLD + 1, NULL);
     ra_session_release(s);
     ra_session_release(o);
@@ -332,7 +332,7 @@ static void test_under_way(void **state)
     revoke_with(&(struct ra_revoke){.by = TLOG_BY_ID, .value = WEB}, NULL, &v);
     assert_false(v.r.logged);
     pthread_mutex_unlock(&x.signer.lock);
-    EXPECT(&w, "revoked");
+    EXPECT(&w, "session-revoked");
     assert_int_equal(atomic_load(&x.signer.asked), before + 1);
     ra_session_release(s);
 }
@@ -356,7 +356,7 @@ static void test_behind(void **state)
     store_let_go(&h);
     EXPECT(&v.w, NULL);
     EXPECT(&token, "token-spent");
-    EXPECT(&shown, "revoked");
+    EXPECT(&shown, "svid-revoked");
     json_decref(cmw);
     json_decref(own);
     ra_session_release(s);
@@ -384,7 +384,7 @@ static void test_before(void **state)
     wait_for(&w); /* the certificate was in time, or not */
     wait_free(&w);
     for (int i = 0; i < 2; i++) {
-        ask_for(s, WEB, NULL, "revoked");
+        ask_for(s, WEB, NULL, "session-revoked");
         if (i == 0)
             restart(&s, &o);
     }
@@ -427,7 +427,7 @@ static void test_store_fails(void **state)
     assert_int_equal(writer_push(x.ra, &wild, &e), 0);
     store_let_go(&h);
     EXPECT(&v.w, "store-io");
-    try_svid(DB, OLD, "revoked");
+    try_svid(DB, OLD, "svid-revoked");
     ra_session_release(s);
 }
 
@@ -528,8 +528,8 @@ static void test_log(void **state)
     x.signer.no_records = true;
     pthread_mutex_unlock(&x.signer.lock);
     revoke_it(TLOG_BY_ID, WEB, 1, 0);
-    ask_for(s, WEB, NULL, "revoked");
-    try_svid(WEB, YOUNG, "revoked"); /* no one knows yet that it is younger */
+    ask_for(s, WEB, NULL, "session-revoked");
+    try_svid(WEB, YOUNG, "svid-revoked"); /* no one knows yet that it is younger */
     ra_session_release(s);
     fx_reopen(&x);
     pthread_mutex_lock(&x.signer.lock);
