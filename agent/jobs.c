@@ -272,8 +272,8 @@ static int do_ari(struct job *j, struct err *e)
     return acme_renewal_info(j->agent->self.client, j->cert_id, ASK_MS, &j->ari, e);
 }
 
-/* A revocation of one workload ends the session of all. The others are not to lose a renewal by it: what found out is
- * done again, by another session. (do_self sees to its own.) */
+/* The authority may end the session of all, by revoking what it was begun with, though the agent's SVID counts. No
+ * workload is to lose a renewal by it: what found out is done again, by another session. (do_self sees to its own.) */
 static int perform(struct job *j, struct err *e)
 {
     static int (*const table[])(struct job *j, struct err *e) = {

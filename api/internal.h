@@ -184,6 +184,9 @@ void admin_entries(struct request *r);
 void admin_entry(struct request *r);
 void admin_tokens(struct request *r);
 void admin_revocations(struct request *r); /* revoke.c */
+struct tlog_ext_info;
+/* Of a certificate's entry: whether an agent's word got it, and whose. */
+bool revoke_by_agent(const struct tlog_ext_info *x, char *agent, size_t cap);
 bool admin_limit(const struct request *r, unsigned long max, unsigned long *limit, struct err *e);
 void admin_status(struct request *r);
 void audit_entries(struct request *r); /* audit.c */

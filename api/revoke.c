@@ -2,7 +2,7 @@
  * never reads it. */
 #include "api/admin_json.h"
 #include "api/internal.h"
-#include "tlog/entry.h"
+#include "audit/entry.h"
 #include "tlog/reader.h"
 #include <stdlib.h>
 #include <string.h>
@@ -11,31 +11,38 @@
 #define LIST_BYTES (512u << 10)
 #define INDEX_BITS 48
 
+bool revoke_by_agent(const struct tlog_ext_info *x, char *agent, size_t cap)
+{
+    bool is = bytes_eq_str(x->attestor, "agent") && x->requester.len > 0 && x->requester.len < cap;
+    if (is) {
+        memcpy(agent, x->requester.p, x->requester.len);
+        agent[x->requester.len] = 0;
+    }
+    return is;
+}
+
 /* --- a serial's entry ------------------------------------------------------------------------------ */
 
 struct found {
     uint8_t session[32], key[32];
     bool has_session;
+    char agent[2049], spiffe_id[2049]; /* where an agent's word got it; else "" */
 };
 
 static int entry_read(struct found *f, uint64_t index, struct bytes raw, struct err *e)
 {
-    struct tlog_entry t;
-    struct tlog_ext_info x = {0};
-    struct tlog_cert_fields c;
-    if (tlog_entry_parse(&t, raw.p, raw.len, e) < 0)
-        return -1;
-    bool cert = t.type == TLOG_ENTRY_TBS_CERT;
-    if (cert && (tlog_entry_extensions(&x, t.extensions, e) < 0 || tlog_entry_cert_fields(&c, t.body, e) < 0))
-        return -1;
-    if (!cert || c.ca)
+    struct audit_entry t;
+    audit_entry_decode(&t, index, raw);
+    if (t.kind != AUDIT_ISSUED || t.cert.ca)
         return err_set(e, ERR_NOT_FOUND, "serial",
                        "entry %llu of the log, which this serial names, is no workload's certificate",
                        (unsigned long long)index);
-    memcpy(f->key, c.spki_hash, sizeof f->key);
-    f->has_session = x.session.len == sizeof f->session;
+    memcpy(f->key, t.cert.spki_hash, sizeof f->key);
+    f->has_session = t.ext.session.len == sizeof f->session;
     if (f->has_session)
-        memcpy(f->session, x.session.p, sizeof f->session);
+        memcpy(f->session, t.ext.session.p, sizeof f->session);
+    if (revoke_by_agent(&t.ext, f->agent, sizeof f->agent) && t.spiffe_id.len < sizeof f->spiffe_id && t.spiffe_id.len > 0)
+        memcpy(f->spiffe_id, t.spiffe_id.p, t.spiffe_id.len);
     return 0;
 }
 
@@ -112,6 +119,8 @@ static void revoke_post(struct request *r)
     if (rc == 0 && a.want.by == TLOG_BY_SERIAL) {
         a.want.key = f.key;
         a.want.session = f.has_session ? f.session : NULL;
+        a.want.agent = f.agent;
+        a.want.spiffe_id = f.spiffe_id;
     }
     if (rc < 0) {
         request_fail(r, &e);

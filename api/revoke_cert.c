@@ -3,8 +3,9 @@
  * that session, one that is authorized for the certificate's ID now, and who has the certificate's key.
  *
  * The session that got the certificate goes on when it asks itself; when the certificate's key asks,
- * it is taken for lost, as by an operator who names the serial. The key is refused from now on when
- * it is said to be compromised. */
+ * it is taken for lost, as by an operator who names the serial; but for an agent's, which got it for a
+ * workload: that one's key says nothing of the agent. The key is refused from now on when it is said to
+ * be compromised. */
 #include "api/internal.h"
 #include "base/clock.h"
 #include "tlog/entry.h"
@@ -18,6 +19,7 @@ struct named { /* by the certificate */
     char serial[41], spiffe_id[2049];
     uint8_t key[32], session[32];
     bool has_session;
+    char agent[2049]; /* whose word got it; "": nobody's */
 };
 
 /* --- the certificate ---------------------------------------------------------------------------------- */
@@ -72,6 +74,7 @@ static int read_session(struct named *n, struct bytes stapled, struct err *e)
     n->has_session = x.session.len == sizeof n->session;
     if (n->has_session)
         memcpy(n->session, x.session.p, sizeof n->session);
+    revoke_by_agent(&x, n->agent, sizeof n->agent);
     return 0;
 }
 
@@ -165,7 +168,7 @@ void acme_revoke_cert(struct request *r)
     snprintf(actor, sizeof actor, "acme:%s", r->session ? ra_session_thumbprint(r->session) : r->jws.thumbprint);
     const struct ra_revoke want = {.by = TLOG_BY_SERIAL, .value = n.serial, .reason = p.reason, .actor = actor,
                                    .session = n.has_session && !r->session ? n.session : NULL,
-                                   .key = p.reason == 1 ? n.key : NULL};
+                                   .key = p.reason == 1 ? n.key : NULL, .agent = n.agent, .spiffe_id = n.spiffe_id};
     request_ask(r);
     ra_revoke(r->server->ra, &want, revoked, r);
 }

@@ -111,6 +111,8 @@ void authz_add(struct ra *ra, struct authz *a)
         s->authz->prev = a;
     s->authz = a;
     s->authz_count++;
+    if (!a->line)
+        a->line = ++ra->lines;
     map_add(&ra->authz, &a->node, a->id, RA_ID_LEN);
     pair_add(ra, a);
     count_valid(ra, a, true);
@@ -168,6 +170,20 @@ struct authz *authz_live(const struct ra *ra, const struct ra_session *s, const 
         if (a->status == RA_VALID && a->expires > now && still_holds(ra, a))
             return a;
     return NULL;
+}
+
+struct authz *authz_valid(const struct ra *ra, const struct ra_session *s, const char *spiffe_id)
+{
+    struct authz *a = pair_find(ra, s, spiffe_id);
+    while (a && a->status != RA_VALID)
+        a = a->alike;
+    return a;
+}
+
+bool authz_own(const struct ra *ra, const struct ra_session *s, const char *spiffe_id)
+{
+    const struct authz *a = authz_valid(ra, s, spiffe_id);
+    return a && !a->voucher;
 }
 
 struct authz *authz_pending(const struct ra_session *s, const char *spiffe_id, int64_t now)
@@ -228,6 +244,8 @@ void authz_install(struct ra *ra, struct authz *fresh)
         /* Another challenge of this pair that is being answered keeps its object for the answer. */
         if (a->challenge == RA_PROCESSING && strcmp(a->id, fresh->id) != 0)
             continue;
+        if (a->status == RA_VALID)
+            fresh->line = a->line;
         orders_move(fresh->session, a->id, fresh->id);
         authz_remove(ra, a);
     }
@@ -248,6 +266,21 @@ void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const str
         if (strcmp(o->authz, a->id) == 0 && o->status != RA_PROCESSING)
             order_finish(ra, o, RA_INVALID, why);
     }
+}
+
+void authz_revoke(struct ra *ra, struct authz *a)
+{
+    struct err why = {0};
+    err_set(&why, ERR_UNAUTHORIZED, "authorization-revoked",
+            "the authorization for %.300s was revoked; make a new order, and attest again", a->spiffe_id);
+    for (struct order *o = a->session->open, *next; o; o = next) {
+        next = o->s_next;
+        if (o->status == RA_PROCESSING)
+            o->revoked = o->revoked || strcmp(o->uri, a->spiffe_id) == 0;
+        else if (strcmp(o->authz, a->id) == 0)
+            order_finish(ra, o, RA_INVALID, &why);
+    }
+    authz_remove(ra, a);
 }
 
 /* --- what others see -------------------------------------------------------------------------------------------------------- */

@@ -92,6 +92,7 @@ struct authz {
     char entry[RA_ID_LEN + 1]; /* the entry that was decided on */
     struct strings selectors;
     uint8_t salt[16], evidence[32];
+    uint64_t line;             /* of those that took each other's place while they were valid: one number */
     char *requester;           /* owned: SPIFFE ID that the evidence proves; NULL: none */
     struct voucher *voucher;   /* owned; of an agent's evidence alone, whose ID is the requester */
     const char *spiffe_id;     /* into name */
@@ -142,6 +143,7 @@ struct order {
     ra_order_cb *cb;
     void *arg;
     bool one_shot;             /* by newOrder: a failure leaves no order behind */
+    bool revoked;              /* its authorization was, since the signer has it */
     char entry_id[RA_ID_LEN + 1];
     uint64_t entry_revision;
     enum attest_kind kind;
@@ -174,6 +176,9 @@ struct revocations {
     struct revocation **list; /* owned; ids ascend */
     size_t n, cap, clients;
     struct map by_name, by_key;
+};
+struct obtained { /* by an agent, for a workload: of a certificate that is revoked by its serial; "": by nobody */
+    char agent[SPIFFE_ID_MAX + 1], spiffe_id[SPIFFE_ID_MAX + 1];
 };
 struct svid { /* that is shown as evidence */
     char spiffe_id[SPIFFE_ID_MAX + 1], serial[41];
@@ -216,7 +221,7 @@ struct ra {
     struct order_list served;    /* finished: plain, with a certificate; */
     struct order_list failed;    /* plain, without; */
     struct order_list at_once;   /* of one round trip: the chain was in the answer */
-    uint64_t valid_authz;
+    uint64_t valid_authz, lines;
     struct { /* the issuing certificate's PEM, as of the DER beside it */
         uint8_t der[4096];
         size_t der_len;
@@ -313,6 +318,11 @@ int authz_room(struct ra *ra, struct ra_session *s, int64_t now, struct err *e);
 void authz_install(struct ra *ra, struct authz *fresh); /* valid: replaces the pair's others */
 void authz_fail(struct ra *ra, struct authz *a, enum ra_status status, const struct err *why); /* and its open orders */
 void authz_facts(const struct authz *a, struct facts *f);
+/* Whether a valid one of the session, living or not, was given for proof of its own: no agent vouched. */
+bool authz_own(const struct ra *ra, const struct ra_session *s, const char *spiffe_id);
+struct authz *authz_valid(const struct ra *ra, const struct ra_session *s, const char *spiffe_id); /* living or not */
+/* A revocation ends this one alone: it goes, and its orders; what the signer makes for it now is given to nobody. */
+void authz_revoke(struct ra *ra, struct authz *a);
 /* The SVID that an agent vouched with was revoked. False where no agent did. */
 bool authz_revoked(const struct ra *ra, const struct authz *a);
 
@@ -376,6 +386,8 @@ bool revocation_is_over(const struct revocation *r, int64_t now);
 int revocations_key(const struct revocations *all, const uint8_t key[32], struct err *e); /* rule "csr-key-revoked" */
 /* What it stands for. */
 bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, const struct authz *a);
+/* Whether that is all that ends of its session: an agent vouched for it in a session of the agent's own. */
+bool revocation_spares_session(const struct ra *ra, const struct revocation *r, const struct authz *a);
 bool revocation_ends_token(const struct ra *ra, const struct revocation *r, const struct token *t);
 
 /* --- revoked.c: these take the lock, but for svid_revoked ------------------------------------------------------- */

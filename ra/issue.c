@@ -104,6 +104,7 @@ int issue(struct ra *ra, struct order *o, const struct csr *csr, ra_order_cb *cb
         memcpy(o->entry_id, g.entry_id, sizeof o->entry_id);
         o->entry_revision = g.revision;
         o->kind = g.kind;
+        o->revoked = false;
         memcpy(o->key_sha256, csr->spki_sha256, sizeof o->key_sha256);
     }
     pthread_mutex_unlock(&ra->lock);
@@ -154,6 +155,9 @@ static int check_revoked(struct ra *ra, const struct order *o, struct err *e)
     const struct authz *a = authz_find(ra, o->session, o->authz);
     if (a && authz_revoked(ra, a))
         return err_set(e, ERR_UNAUTHORIZED, "svid-revoked", "the SVID of the agent that vouched was revoked meanwhile");
+    if (o->revoked)
+        return err_set(e, ERR_UNAUTHORIZED, "authorization-revoked",
+                       "the authorization was revoked meanwhile; attest again");
     return atomic_load(&o->session->revoked) ? session_refuse(o->session, e) : revocations_key(&ra->revocations, o->key_sha256, e);
 }
 

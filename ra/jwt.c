@@ -17,6 +17,7 @@ struct jwt_ask { /* one on its way */
     unsigned ttl;
     enum attest_kind kind;
     char entry_id[RA_ID_LEN + 1]; /* of the entry that it is given for; "": not decided yet */
+    uint64_t line;                /* of the authorization */
     uint8_t audiences[TLOG_AUDIENCES_BYTES];
     size_t audiences_len;
     char spiffe_id[];
@@ -111,6 +112,7 @@ static int take_grant(struct jwt_ask *a, struct jwt_grant *g, struct err *e)
         return err_set(e, ERR_UNAUTHORIZED, "authorization",
                        "this session is not authorized for that SPIFFE ID (any more); attest first, or send \"evidence\" along");
     memcpy(a->entry_id, x->x.id, sizeof a->entry_id);
+    a->line = z->line;
     a->kind = z->kind;
     g->revision = x->x.revision;
     g->ttl = x->x.ttl;
@@ -146,10 +148,14 @@ static void answered(void *arg, const struct ca_jwt_signed *r, const struct err 
         return;
     }
     memcpy(entry_id, a->entry_id, sizeof entry_id);
+    const uint64_t line = a->line;
     pthread_mutex_lock(&ra->lock);
     int rc = take_grant(a, &again, &why);
     if (rc == 0 && strcmp(entry_id, a->entry_id) != 0)
         rc = err_set(&why, ERR_UNAUTHORIZED, "authorization", "the entry was made anew meanwhile; ask again");
+    if (rc == 0 && line != a->line)
+        rc = err_set(&why, ERR_UNAUTHORIZED, "authorization",
+                     "the authorization ended meanwhile, and began anew; ask again");
     pthread_mutex_unlock(&ra->lock);
     if (rc < 0) {
         ask_refuse(a, false, &why);

@@ -195,9 +195,11 @@ void ra_token_create(struct ra *ra, const struct ra_token_request *r, ra_token_c
 /* --- revocation ------------------------------------------------------------------------------------
  * From the moment the callback comes, nothing of what is named is renewed: the sessions that it stands
  * for have ended (their accounts are "revoked"), and certificates that they still had on the way are
- * given to nobody; SVIDs logged before the revocation's record are no evidence any more; unspent
- * join tokens made for it are void. All but a key can be proven anew: with a join token made later, or
- * other evidence. It and its row of the outbox are written in one transaction.
+ * given to nobody (of an agent's own session, where none but workloads are named that the agent vouched
+ * for, these authorizations alone end, and what was on the way by them); SVIDs logged before the
+ * revocation's record are no evidence any more; unspent join tokens made for it are void. All but a key
+ * can be proven anew: with a join token made later, or other evidence. It and its row of the outbox are
+ * written in one transaction.
  *
  *   serial   the certificate, its session and its key   id, agent  see below
  *   id       the SPIFFE ID                              prefix     the SPIFFE ID and all below it
@@ -214,8 +216,10 @@ struct ra_revoke {           /* copied; texts NUL-terminated */
     const char *actor;       /* "uid:0", "acme:…"; NULL: "local" */
     const char *comment;     /* NULL: none */
     /* of a serial, by who may read the log; NULL: not known, or left alone */
-    const uint8_t *session;  /* SHA-256 thumbprint of the session key: it ends */
+    const uint8_t *session;  /* SHA-256 thumbprint of the session key: it ends, but for the case below */
     const uint8_t *key;      /* SHA-256 of the SubjectPublicKeyInfo: refused as long as the revocation stands */
+    const char *agent, *spiffe_id; /* the agent whose word got it, and its ID: if the session is that agent's own, it
+                                    * goes on without this ID; both, or neither */
 };
 struct ra_revocation {       /* of a call: snapshot, views end with it */
     int64_t id;              /* ascending */

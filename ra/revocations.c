@@ -214,6 +214,13 @@ bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, cons
             ((a->voucher && strcmp(a->requester, revocation_value(r)) == 0) || shows_agent(&a->selectors, revocation_value(r))));
 }
 
+/* An agent's session is not its workloads': that the agent's word for one of them ends says nothing of the others, nor
+ * of who holds the session's key. Anybody's who speaks for itself is; and an agent that is revoked ends with all. */
+bool revocation_spares_session(const struct ra *ra, const struct revocation *r, const struct authz *a)
+{
+    return revocation_by(r) != TLOG_BY_AGENT && a->voucher && authz_own(ra, a->session, a->requester);
+}
+
 bool revocation_ends_token(const struct ra *ra, const struct revocation *r, const struct token *t)
 {
     if (t->spent || !t->spiffe_id)

@@ -3,7 +3,8 @@
  * On the store thread, so that nothing comes between: the row, the outbox and what the store holds of
  * sessions, authorizations and tokens go in one transaction; already before its commit memory refuses
  * what the revocation names, so that what is vouched for behind it in the same transaction finds it.
- * After the commit the sessions end. A certificate that the signer still makes for one of them is
+ * After the commit the sessions end; of an agent's own, where one of its workloads alone is named, only
+ * what it was authorized for by vouching. A certificate that the signer still makes for what ended is
  * thrown away where it comes back (issue.c). */
 #include "base/clock.h"
 #include "ra/store.h"
@@ -15,6 +16,7 @@ struct revoke_op {
     struct ra *ra;
     struct revocation *r;  /* owned until memory has it */
     bool listed;           /* memory has it */
+    struct obtained of;
     struct buf record;     /* what the log is told; owned */
     struct deed deed;      /* its row of the outbox */
     ra_revoke_cb *cb;
@@ -130,7 +132,7 @@ static int revoke_write(struct op *op, struct store *s, struct err *e)
         return -1;
     o->r->id = o->deed.id;
     o->r->time = clock_wall();
-    if (store_revocation_add(s, o->r, e) < 0 || store_revocation_apply(s, o->r, e) < 0)
+    if (store_revocation_add(s, o->r, e) < 0 || store_revocation_apply(s, o->r, &o->of, e) < 0)
         return -1;
     return list_it(o->ra, o, e);
 }
@@ -138,6 +140,7 @@ static int revoke_write(struct op *op, struct store *s, struct err *e)
 struct ending {
     struct ra *ra;
     const struct revocation *r;
+    const struct obtained *of;
     uint64_t sessions, authorizations, tokens;
 };
 
@@ -149,16 +152,43 @@ static void end_session(struct ending *w, struct ra_session *s)
     w->sessions++;
 }
 
+static void end_authz(struct ending *w, struct authz *a)
+{
+    authz_revoke(w->ra, a);
+    w->authorizations++;
+}
+
 static bool session_look(void *arg, struct map_node *n)
 {
     struct ending *w = arg;
     struct ra_session *s = MAP_OBJECT(n, struct ra_session, by_id);
-    for (const struct authz *a = s->authz; a; a = a->next)
-        if (revocation_ends_authz(w->ra, w->r, a)) {
-            end_session(w, s);
-            break;
-        }
+    bool ends = false;
+    for (const struct authz *a = s->authz; a && !ends; a = a->next)
+        ends = revocation_ends_authz(w->ra, w->r, a) && !revocation_spares_session(w->ra, w->r, a);
+    if (ends)
+        end_session(w, s);
+    for (struct authz *a = s->authz, *next; a; a = next) {
+        next = a->next;
+        if (revocation_ends_authz(w->ra, w->r, a))
+            end_authz(w, a);
+    }
     return true;
+}
+
+/* The session that got the certificate; of an agent's, which got it for a workload, what concerns that one. */
+static void end_by_serial(struct ending *w)
+{
+    char thumbprint[B64URL_LEN(32) + 1];
+    b64url_encode(thumbprint, w->r->session, sizeof w->r->session);
+    struct map_node *n = w->r->has_session ? map_find(&w->ra->thumbprints, thumbprint, strlen(thumbprint)) : NULL;
+    struct ra_session *s = n ? MAP_OBJECT(n, struct ra_session, by_thumbprint) : NULL;
+    if (!s)
+        return;
+    struct authz *a = authz_valid(w->ra, s, w->of->spiffe_id);
+    if (!authz_own(w->ra, s, w->of->agent) || (a && !a->voucher))
+        end_session(w, s);
+    else if (a)
+        end_authz(w, a);
 }
 
 static bool token_look(void *arg, struct map_node *n)
@@ -175,14 +205,9 @@ static bool token_look(void *arg, struct map_node *n)
 /* Under the lock. By serial one session is meant; else all are looked at, which an operator may ask for. */
 static void end_all(struct ending *w)
 {
-    char thumbprint[B64URL_LEN(32) + 1];
-    struct map_node *n;
     switch (revocation_by(w->r)) {
     case TLOG_BY_SERIAL:
-        b64url_encode(thumbprint, w->r->session, sizeof w->r->session);
-        n = w->r->has_session ? map_find(&w->ra->thumbprints, thumbprint, strlen(thumbprint)) : NULL;
-        if (n)
-            end_session(w, MAP_OBJECT(n, struct ra_session, by_thumbprint));
+        end_by_serial(w);
         return;
     case TLOG_BY_KEY:
         return;
@@ -204,7 +229,7 @@ static void op_free(struct revoke_op *o)
 static void revoke_done(struct op *op, struct ra *ra, const struct err *e)
 {
     struct revoke_op *o = (struct revoke_op *)(void *)op;
-    struct ending w = {.ra = ra, .r = o->r};
+    struct ending w = {.ra = ra, .r = o->r, .of = &o->of};
     pthread_mutex_lock(&ra->lock);
     if (!e) {
         end_all(&w);
@@ -239,6 +264,10 @@ void ra_revoke(struct ra *ra, const struct ra_revoke *want, ra_revoke_cb *cb, vo
     }
     *o = (struct revoke_op){.op = {.write = revoke_write, .done = revoke_done}, .ra = ra, .cb = cb, .arg = arg};
     buf_init(&o->record, TLOG_RECORD_MAX);
+    if (want->agent && want->spiffe_id) {
+        snprintf(o->of.agent, sizeof o->of.agent, "%s", want->agent);
+        snprintf(o->of.spiffe_id, sizeof o->of.spiffe_id, "%s", want->spiffe_id);
+    }
     if (check_value(ra, want, &e) == 0 && check_rest(want, &e) == 0 && (o->r = revocation_new(want, &e)) &&
         make_record(o, &e) == 0 && writer_push(ra, &o->op, &e) == 0)
         return;

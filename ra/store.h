@@ -45,9 +45,10 @@ int store_deed_add(struct store *s, struct deed *d, struct err *e);
 int store_deed_delete(struct store *s, int64_t id, struct err *e);
 /* The log has a change at index. */
 int store_told(struct store *s, uint64_t index, struct err *e);
-/* store_revoke.c. apply: ends in the store what the revocation stands for: sessions, authorizations, tokens. */
+/* store_revoke.c. apply: ends in the store what the revocation stands for: sessions, authorizations, tokens. of: the
+ * certificate of a serial, where an agent obtained it; else empty. */
 int store_revocation_add(struct store *s, const struct revocation *r, struct err *e);
-int store_revocation_apply(struct store *s, const struct revocation *r, struct err *e);
+int store_revocation_apply(struct store *s, const struct revocation *r, const struct obtained *of, struct err *e);
 int store_revocation_told(struct store *s, int64_t id, uint64_t index, struct err *e); /* harmless for what is none */
 int store_revocation_delete(struct store *s, int64_t id, struct err *e);
 

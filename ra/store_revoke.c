@@ -63,37 +63,56 @@ int store_revocation_delete(struct store *s, int64_t id, struct err *e)
 #define SHOWN_BY_AGENT " OR (agent_entry <> '' AND requester = ?1)" \
     " OR instr(char(10) || selectors, char(10) || 'x509pop:spiffe_id:' || ?1 || char(10)) > 0"
 
+/* Those of which all ends that ends of their session: revocation_spares_session. */
+#define SPARED "(agent_entry <> '' AND EXISTS (SELECT 1 FROM authorizations AS own" \
+    " WHERE own.session = authorizations.session AND own.spiffe_id = authorizations.requester AND own.agent_entry = ''))"
+
 #define REVOKE_SESSIONS "UPDATE sessions SET deactivated = 2 WHERE deactivated = 0 AND "
 #define SESSIONS(which) REVOKE_SESSIONS "id IN (SELECT session FROM authorizations WHERE " which ")"
+#define SOME(which) SESSIONS("(" which ") AND NOT " SPARED), "DELETE FROM authorizations WHERE " which
 #define TOKENS(which) "UPDATE tokens SET spent = -1 WHERE spent = 0 AND spiffe_id IS NOT NULL AND " which
 _Static_assert(STORE_SESSION_REVOKED == 2 && STORE_TOKEN_REVOKED == -1, "as the statements say");
 
 static const struct {
-    const char *sessions, *tokens;
+    const char *sessions, *authorizations /* of the others; NULL: there are none */, *tokens;
 } ends[] = {
-    [TLOG_BY_ID] = {SESSIONS(BY_ID), TOKENS(BY_ID)},
-    [TLOG_BY_PREFIX] = {SESSIONS(BY_PREFIX), TOKENS(BY_PREFIX)},
-    [TLOG_BY_ENTRY] = {SESSIONS(BY_ENTRY), TOKENS(BY_ENTRY)},
-    [TLOG_BY_AGENT] = {SESSIONS(BY_AGENT SHOWN_BY_AGENT), TOKENS(BY_AGENT)},
+    [TLOG_BY_ID] = {SOME(BY_ID), TOKENS(BY_ID)},
+    [TLOG_BY_PREFIX] = {SOME(BY_PREFIX), TOKENS(BY_PREFIX)},
+    [TLOG_BY_ENTRY] = {SOME(BY_ENTRY), TOKENS(BY_ENTRY)},
+    [TLOG_BY_AGENT] = {SESSIONS(BY_AGENT SHOWN_BY_AGENT), NULL, TOKENS(BY_AGENT)},
 };
 
-static int end_sessions(struct store *s, const struct revocation *r, struct err *e)
+/* ?1: the thumbprint, ?2: the agent that obtained the certificate, ?3: its SPIFFE ID. */
+#define OWN(id) "EXISTS (SELECT 1 FROM authorizations WHERE session = sessions.id" \
+    " AND spiffe_id = " id " AND agent_entry = '')"
+#define BY_SESSION REVOKE_SESSIONS "thumbprint = ?1 AND NOT (" OWN("?2") " AND NOT " OWN("?3") ")"
+#define OF_SESSION "DELETE FROM authorizations WHERE ?2 <> '' AND spiffe_id = ?3" \
+    " AND session IN (SELECT id FROM sessions WHERE thumbprint = ?1)"
+
+static int end_named(struct store *s, const struct revocation *r, struct err *e)
 {
-    char thumbprint[B64URL_LEN(32) + 1];
     const struct value value = TEXT(revocation_value(r));
-    if (revocation_by(r) != TLOG_BY_SERIAL)
-        return run(s, ends[revocation_by(r)].sessions, &value, 1, e);
-    b64url_encode(thumbprint, r->session, sizeof r->session);
-    return run(s, REVOKE_SESSIONS "thumbprint = ?1", &TEXT(thumbprint), 1, e);
+    const enum tlog_revoked_by by = revocation_by(r);
+    return run(s, ends[by].sessions, &value, 1, e) < 0 ||
+                   (ends[by].authorizations && run(s, ends[by].authorizations, &value, 1, e) < 0)
+               ? -1
+               : run(s, ends[by].tokens, &value, 1, e);
 }
 
-int store_revocation_apply(struct store *s, const struct revocation *r, struct err *e)
+static int end_session(struct store *s, const struct revocation *r, const struct obtained *of, struct err *e)
+{
+    char thumbprint[B64URL_LEN(32) + 1];
+    b64url_encode(thumbprint, r->session, sizeof r->session);
+    const struct value v[] = {TEXT(thumbprint), TEXT(of->agent), TEXT(of->spiffe_id)};
+    return run(s, BY_SESSION, v, 3, e) < 0 ? -1 : run(s, OF_SESSION, v, 3, e);
+}
+
+int store_revocation_apply(struct store *s, const struct revocation *r, const struct obtained *of, struct err *e)
 {
     enum tlog_revoked_by by = revocation_by(r);
-    const struct value value = TEXT(revocation_value(r));
     if (by == TLOG_BY_KEY || (by == TLOG_BY_SERIAL && !r->has_session))
         return 0;
-    if (end_sessions(s, r, e) < 0 || (by != TLOG_BY_SERIAL && run(s, ends[by].tokens, &value, 1, e) < 0))
+    if ((by == TLOG_BY_SERIAL ? end_session(s, r, of, e) : end_named(s, r, e)) < 0)
         return -1;
     return run(s, "DELETE FROM authorizations WHERE session IN (SELECT id FROM sessions WHERE deactivated = 2)", NULL, 0, e);
 }

@@ -135,7 +135,7 @@ ready || fail "not ready any more after a bad configuration"
 cp "$work/good.yaml" "$work/agent.yaml"
 pass "SIGHUP reloads without a token; a bad configuration changes nothing"
 
-# --- a revocation pulls the renewal forward, and with the session that it ended another begins
+# --- a revocation pulls the renewal forward
 long=spiffe://test.example/a-long-one # the first, so that its certificate is the one that is printed
 entry "$long" --parent "$host" --selector "unix:uid:$me" --ttl 90
 prints() { grep "^svid [0-9.]* $long," "$work/stream.out" | cut -d' ' -f4 | sort -u | wc -l; }
