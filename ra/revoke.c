@@ -162,12 +162,15 @@ static bool session_look(void *arg, struct map_node *n)
 {
     struct ending *w = arg;
     struct ra_session *s = MAP_OBJECT(n, struct ra_session, by_id);
-    bool ends = false;
-    for (const struct authz *a = s->authz; a && !ends; a = a->next)
-        ends = revocation_ends_authz(w->ra, w->r, a) && !revocation_spares_session(w->ra, w->r, a);
-    if (ends)
+    bool some = false, all = false;
+    for (const struct authz *a = s->authz; a && !all; a = a->next)
+        if (revocation_ends_authz(w->ra, w->r, a)) {
+            some = true;
+            all = !revocation_spares_session(w->ra, w->r, a);
+        }
+    if (all)
         end_session(w, s);
-    for (struct authz *a = s->authz, *next; a; a = next) {
+    for (struct authz *a = some ? s->authz : NULL, *next; a; a = next) {
         next = a->next;
         if (revocation_ends_authz(w->ra, w->r, a))
             end_authz(w, a);
