@@ -329,7 +329,7 @@ static void one_refusal_for_all(void **state)
     waiters_arrive(&x);
     atomic_store(&w->crl_hold, false);
     waiters_answered(&x, 503);
-    assert_int_equal(atomic_load(&w->crls_asked), 1 + 8);
+    assert_in_range(atomic_load(&w->crls_asked), 1 + 1, 1 + 8); /* those that were under way */
     waiters_free(&x);
 }
 
