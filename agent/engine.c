@@ -12,11 +12,12 @@
 #define LEAST_LIFE_MS 1000 /* two renewals of one identity are further apart */
 
 /* Questions for renewal advice, of all identities together: hundreds would ask without end, each for itself. When one
- * is told to renew before its time (revoked, or the issuing key is another), the others ask sooner for a while. */
+ * is told to renew before its time (revoked, or the issuing key is another), the others ask sooner for a while; and so
+ * do all when the authority ended the session, which a revocation does: the next poll of the entries finds out. */
 #define ADVICE_EVERY_MS 125
 #define ADVICE_HURRY_EVERY_MS 31
 #define ADVICE_HURRY_MS 30000
-#define ADVICE_REST_MS 60000 /* between two hurries */
+#define ADVICE_REST_MS 60000 /* between two hurries that advice caused */
 
 /* --- outages ------------------------------------------------------------------------------------------------------------ */
 
@@ -56,13 +57,16 @@ void engine_put(struct agent *a, struct job *j)
     queue_put(a->authority, &j->task);
 }
 
-/* Something that this agent has was revoked: the authority knows what, and advises to renew it now. */
+/* Something that this agent has was revoked, or all is to be renewed: the authority knows what, and advises it. */
 static void advice_now(struct agent *a)
 {
+    int64_t now = clock_mono_ms();
+    a->advice_hurry_ms = now + ADVICE_HURRY_MS;
+    a->advice_rest_ms = a->advice_hurry_ms + ADVICE_REST_MS;
     for (size_t k = 0; k <= a->identities.n; k++) {
         struct identity *i = k == 0 ? &a->own : a->identities.list[k - 1];
         if (i->ari_mono_ms != INT64_MAX)
-            i->ari_mono_ms = clock_mono_ms();
+            i->ari_mono_ms = now;
     }
 }
 
@@ -235,14 +239,8 @@ static struct identity *asked_about(struct agent *a, const struct job *j)
 /* One was called before its time: perhaps all are. */
 static void advice_hurry(struct agent *a)
 {
-    int64_t now = clock_mono_ms();
-    if (now < a->advice_rest_ms)
-        return;
-    a->advice_hurry_ms = now + ADVICE_HURRY_MS;
-    a->advice_rest_ms = a->advice_hurry_ms + ADVICE_REST_MS;
-    for (size_t k = 0; k < a->identities.n; k++)
-        if (a->identities.list[k]->ari_mono_ms != INT64_MAX)
-            a->identities.list[k]->ari_mono_ms = now;
+    if (clock_mono_ms() >= a->advice_rest_ms)
+        advice_now(a);
 }
 
 /* The advice of RFC 9773 section 4.2: a point of the window; a window that is over means now. */

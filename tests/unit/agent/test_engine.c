@@ -443,6 +443,7 @@ static void test_session_revoked(void **state)
     assert_int_equal(f->s.accounts, 1);
     f->revoked = 1;
     f->advices = 0;
+    assert_int_equal(f->a.advice_hurry_ms, 0);
     i->retry_mono_ms = f->a.own.retry_mono_ms = 0;
     i->renew_wall_ms = clock_wall_ms() - 1;
     engine_run(&f->a);
@@ -450,7 +451,8 @@ static void test_session_revoked(void **state)
     wl_svid_unref(first);
     assert_int_equal(f->a.counters.renewals_failed, 0);
     assert_int_equal(f->s.accounts, 2);
-    /* The new session shows what the agent is, and everything is looked at for what was revoked. */
+    /* The new session shows what the agent is, and everything is looked at for what was revoked, in a hurry. */
+    assert_true(f->a.advice_hurry_ms > 0);
     TURN_UNTIL(f, f->a.counters.renewals_ok >= own + 2);
     TURN_UNTIL(f, f->advices >= 1);
     assert_int_equal(f->a.own.failures, 0);
