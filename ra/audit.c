@@ -13,7 +13,7 @@ void audit_issued(struct ra *ra, const struct order *o)
     /* At debug: the transparency log is the record, and a line each would cost a system call. */
     log_debug("issued", "spiffe_id", o->uri, "index", log_num((long long)o->index), "attestor",
              attest_kind_name(o->kind), "entry", o->entry_id, "revision", log_num((long long)o->entry_revision),
-             "session", o->owner, NULL);
+             "session", o->owner, "mono_us", log_num(clock_mono_us()), NULL);
 }
 
 /* Whether this one is written; how many were not, since the last that was. */
