@@ -14,7 +14,8 @@ struct jwt_cached {
     char **audience;
     size_t audience_count;
     char *svid; /* NULL: none yet */
-    int64_t issued, expires;
+    int64_t issued, expires; /* wall s */
+    int64_t came_mono_ms;    /* a clock that was set back makes no token live longer */
     bool busy;
     int64_t failed_mono_ms;
     struct err why;
@@ -57,11 +58,12 @@ struct jwt_found jwt_find(const struct identity *i, char *const *audience, size_
     f.busy = k->busy;
     f.failed_mono_ms = k->failed_mono_ms;
     f.why = &k->why;
-    if (k->svid && now < k->expires) {
+    int64_t life = k->expires - k->issued, age = (clock_mono_ms() - k->came_mono_ms) / 1000;
+    if (k->svid && now < k->expires && age < life) {
         f.svid = k->svid;
-        f.half = k->issued + (k->expires - k->issued) / 2;
+        f.half = k->issued + life / 2;
         f.expires = k->expires;
-        f.fresh = now < f.half;
+        f.fresh = now < f.half && age < life / 2;
     }
     return f;
 }
@@ -105,6 +107,7 @@ static void on_jwt(struct task *t)
             k->svid = j->jwt.svid;
             k->issued = j->jwt.issued;
             k->expires = j->jwt.expires;
+            k->came_mono_ms = clock_mono_ms();
             j->jwt.svid = NULL;
         } else {
             log_warn("no JWT-SVID", "id", i->spiffe_id, "why", j->err.msg, NULL);

@@ -31,6 +31,7 @@ struct fixture {
     char state[64];
     char replaces[CERT_ID_MAX + 1];
     const char *jwt, *bundle; /* NULL: refused */
+    int64_t jwt_life;         /* 0: five minutes */
 };
 
 static char clock_file[] = "/tmp/mayfly-clock.XXXXXX";
@@ -118,7 +119,7 @@ static int answer(struct script *s, const char *path, const json_t *doc, const c
     if (strcmp(path, "/jwt") == 0) {
         if (f->jwt)
             buf_fmt(&a->body, "{\"spiffe_id\":\"%s\",\"svid\":\"%s\",\"issued\":%lld,\"expires\":%lld}",
-                    json_maybe_str(doc, "spiffe_id"), f->jwt, PKI_NOW + 0LL, PKI_NOW + 300LL);
+                    json_maybe_str(doc, "spiffe_id"), f->jwt, PKI_NOW + 0LL, PKI_NOW + (f->jwt_life ? f->jwt_life : 300LL));
         else
             script_problem(a, 403, "rejectedIdentifier", "as-told");
         return 0;
@@ -700,6 +701,34 @@ static void test_jwt_checked(void **state)
     EVP_PKEY_free(k);
 }
 
+/* A token that is kept grows old by the clock that nobody sets, too. */
+static void test_jwt_ages(void **state)
+{
+    static const char head[] = "{\"alg\":\"ES256\",\"kid\":\"k\",\"typ\":\"JWT\"}";
+    struct fixture *f = *state;
+    struct err e;
+    struct buf token, *bundle = &f->a.self.bundle;
+    char claims[200], *audience[] = {(char *)(uintptr_t) "db"};
+    struct identity *i = add(f, "web");
+    EVP_PKEY *k = pki_key();
+    buf_init(bundle, 65536);
+    buf_str(bundle, "{\"keys\":[");
+    jwt_ec_key(bundle, k, "k", "P-256", 32);
+    buf_str(bundle, "]}");
+    snprintf(claims, sizeof claims, "{\"sub\":\"spiffe://example.org/web\",\"aud\":[\"db\"],\"exp\":%lld}", PKI_NOW + 300LL);
+    jwt_sign(&token, k, "ES256", head, claims);
+    f->jwt = buf_cstr(&token);
+    f->jwt_life = 2;
+    assert_int_equal(jwt_fetch(&f->a, i, audience, 1, &e), 0);
+    TURN_UNTIL(f, f->a.counters.jwt_ok == 1);
+    const int64_t back = PKI_NOW - 3600; /* what the wall clock says from now on */
+    TURN_UNTIL(f, !jwt_find(i, audience, 1, back).fresh);
+    TURN_UNTIL(f, !jwt_find(i, audience, 1, back).svid);
+    buf_free(bundle);
+    buf_free(&token);
+    EVP_PKEY_free(k);
+}
+
 /* Distinct audiences of one identity do not fill the queue for all: so many are under way, the rest waits. */
 static void test_many_audiences(void **state)
 {
@@ -843,6 +872,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hurry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_advice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_jwt_ages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_audiences, setup, teardown),
         cmocka_unit_test_setup_teardown(test_health_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_files_at_the_end, setup, teardown),
