@@ -291,6 +291,14 @@ static int perform(struct job *j, struct err *e)
     return rc;
 }
 
+/* That a question for advice is answered with 503 says only that the certificate is too young to be in the published
+ * log: the others' orders are not to fail with it. */
+static bool is_outage(const struct job *j)
+{
+    bool answered = j->kind == JOB_ARI && strncmp(j->err.rule, "server-", 7) != 0;
+    return j->err.code != ERR_NONE && !answered && engine_outage(&j->err);
+}
+
 static void work(struct task *t)
 {
     struct job *j = (struct job *)t;
@@ -306,7 +314,7 @@ static void work(struct task *t)
         j->err = e;
     j->took_ms = clock_mono_ms() - j->asked_ms;
     s->outage_ms = 0;
-    if (j->err.code != ERR_NONE && engine_outage(&j->err)) {
+    if (is_outage(j)) {
         s->outage_ms = clock_mono_ms();
         s->outage = j->err;
     }

@@ -26,6 +26,7 @@ struct fixture {
     atomic_bool down, refuse, pulled;
     atomic_bool svid_revoked;  /* of the agent itself */
     atomic_uint revoked;       /* sessions so far that were ended */
+    atomic_uint young;         /* certificates are not in the published log: 1 says nothing, 2 says so */
     atomic_uint hold_ms;
     atomic_uint orders, bundles, lists, advices, tries; /* tries: requests while down */
     char state[64];
@@ -89,7 +90,11 @@ static int answer(struct script *s, const char *path, const json_t *doc, const c
     }
     if (strncmp(path, "/ari/", 5) == 0) {
         f->advices++;
-        if (f->pulled)
+        if (f->young) {
+            for (int n = 0; f->young == 1 && n < 30000; n++) /* until the test has put something behind it */
+                usleep(1000);
+            script_problem(a, 503, "serverInternal", "renewal-unpublished");
+        } else if (f->pulled)
             buf_str(&a->body, "{\"suggestedWindow\":{\"start\":\"2030-03-17T17:00:00Z\",\"end\":\"2030-03-17T17:01:00Z\"}}");
         else
             script_problem(a, 404, "malformed", "renewal");
@@ -639,6 +644,29 @@ static void test_advice(void **state)
     assert_int_equal(all[59]->ari_mono_ms < clock_mono_ms() + 3000000, 1);
 }
 
+/* No advice yet is no outage: what was asked for meanwhile is asked for all the same. */
+static void test_advice_too_early(void **state)
+{
+    struct fixture *f = *state;
+    struct agent *a = &f->a;
+    struct identity *i = add(f, "web"), *later = add(f, "later");
+    engine_want(a, i);
+    engine_run(a);
+    TURN_UNTIL(f, i->svid);
+    f->young = 1;
+    i->ari_mono_ms = 0;
+    engine_run(a);
+    TURN_UNTIL(f, f->advices == 1);
+    engine_want(a, later);
+    engine_run(a);
+    assert_int_equal(queue_waiting(a->authority), 1);
+    f->young = 2;
+    TURN_UNTIL(f, later->tried);
+    assert_non_null(later->svid);
+    assert_int_equal(a->counters.new_failed, 0);
+    assert_int_equal(a->gate_failures, 0);
+}
+
 /* What the authority gives as a JWT-SVID is looked at before anybody gets it. */
 static void test_jwt_checked(void **state)
 {
@@ -871,6 +899,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hurry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_advice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_advice_too_early, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_ages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_audiences, setup, teardown),
