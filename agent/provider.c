@@ -2,6 +2,7 @@
 #include "agent/callers.h"
 #include "agent/jwt_validate.h"
 #include "base/clock.h"
+#include "tlog/record.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,12 +51,28 @@ static size_t jwt_open(const struct caller *c)
     return n;
 }
 
+/* What the authority would refuse, and its log tell of, is refused here: it is the asker's fault. */
+static const char *audience_fault(const char *const *audience, size_t n)
+{
+    char clean[TLOG_AUDIENCE_MAX + 1];
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(audience[i]);
+        if (len == 0 || len > TLOG_AUDIENCE_MAX || tlog_text_clean(clean, sizeof clean, audience[i], len) != len ||
+            memcmp(clean, audience[i], len) != 0)
+            return "an audience is empty, longer than 255 bytes, or has control characters";
+        bytes += 1 + len;
+    }
+    return n == 0 ? "no audience" : n > TLOG_AUDIENCES_MAX || bytes > TLOG_AUDIENCES_BYTES ? "too many audiences" : NULL;
+}
+
 static void on_jwt(void *arg, void *caller, struct wl_call *wl, const char *const *audience, size_t n,
                    const char *spiffe_id)
 {
     struct caller *c = caller;
-    if (n == 0 || n > 32) {
-        wl_call_fail(wl, WL_INVALID_ARGUMENT, n ? "more than 32 audiences" : "no audience");
+    const char *fault = audience_fault(audience, n);
+    if (fault) {
+        wl_call_fail(wl, WL_INVALID_ARGUMENT, fault);
         return;
     }
     if (jwt_open(c) >= JWT_OPEN_MAX) {

@@ -180,6 +180,10 @@ def jwt(stub, m, td):
           wl.JWTSVIDRequest(audience=["a"], spiffe_id=td + "/some/body/else"), metadata=META)
     fails("too many audiences", Code.INVALID_ARGUMENT, stub.FetchJWTSVID,
           wl.JWTSVIDRequest(audience=["a"] * 100), metadata=META)
+    if not args.fake:  # what a Mayfly authority does not take
+        for what, audience in {"17": ["a"] * 17, "long": ["a" * 256], "control": ["a\n"], "all": ["a" * 250] * 13}.items():
+            fails("audience: " + what, Code.INVALID_ARGUMENT, stub.FetchJWTSVID,
+                  wl.JWTSVIDRequest(audience=audience), metadata=META)
     return v
 
 
