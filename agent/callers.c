@@ -101,7 +101,8 @@ static void attested(struct task *t)
         engine_run(a);
     } else {
         engine_count(a, &x->err);
-        log_info("a caller could not be attested", "pid", log_num(peer_pid(c->peer)), "why", x->err.msg, NULL);
+        log_event(engine_seldom(&a->caller_told_ms, LOG_INFO), "a caller could not be attested", "pid",
+                  log_num(peer_pid(c->peer)), "why", x->err.msg, NULL);
         c->state = CALLER_LOST;
         c->why = x->err;
     }
@@ -158,7 +159,8 @@ struct caller *caller_new(struct agent *a, int fd)
         if (!peer) {
             engine_count(a, &e);
             /* Who is over a limit may come again as often as he likes: the metrics count him. */
-            log_event(e.code == ERR_RATE ? LOG_DEBUG : LOG_INFO, "a caller is refused", "why", e.msg, NULL);
+            log_event(e.code == ERR_RATE ? LOG_DEBUG : engine_seldom(&a->caller_told_ms, LOG_INFO), "a caller is refused",
+                      "why", e.msg, NULL);
         }
         peer_free(peer);
         free(c);

@@ -21,6 +21,7 @@
 #include "agent/attestor.h"
 #include "agent/config.h"
 #include "agent/wire.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "workload/workload.h"
 
@@ -255,6 +256,7 @@ struct agent {
     /* callers */
     struct caller *callers;     /* all connected */
     size_t callers_count;
+    int64_t caller_told_ms, jwt_told_ms; /* engine_seldom's */
     struct wl_server *server;
     struct output *outputs;
     size_t outputs_count;
@@ -276,6 +278,8 @@ bool engine_open(struct agent *a);                   /* may the authority be ask
 void engine_put(struct agent *a, struct job *j);     /* to the authority thread, which owns it until it is back */
 void engine_reached(struct agent *a, const struct job *j); /* every answer passes here first: outage, reasons */
 void engine_count(struct agent *a, const struct err *e);
+/* For lines that a workload can cause without end: level once a second, else debug. The metrics count all. */
+enum log_level engine_seldom(int64_t *told_mono_ms, enum log_level level);
 void engine_changed(struct agent *a, struct identity *i); /* tells who wants it; NULL: tells all */
 bool engine_outage(const struct err *e);             /* the authority was not to be reached, as against said no */
 /* One second passed. Jumps of the clock, expiry, who waits too long. */

@@ -45,6 +45,15 @@ void engine_count(struct agent *a, const struct err *e)
     r->n++;
 }
 
+enum log_level engine_seldom(int64_t *told_mono_ms, enum log_level level)
+{
+    int64_t now = clock_mono_ms();
+    if (*told_mono_ms && now - *told_mono_ms < 1000)
+        return LOG_DEBUG;
+    *told_mono_ms = now;
+    return level;
+}
+
 bool engine_open(struct agent *a)
 {
     return !a->stopping && (a->gate_failures == 0 || (!a->gate_probe && clock_mono_ms() >= a->gate_mono_ms));

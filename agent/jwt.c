@@ -110,7 +110,8 @@ static void on_jwt(struct task *t)
             k->came_mono_ms = clock_mono_ms();
             j->jwt.svid = NULL;
         } else {
-            log_warn("no JWT-SVID", "id", i->spiffe_id, "why", j->err.msg, NULL);
+            log_event(engine_seldom(&a->jwt_told_ms, LOG_WARN), "no JWT-SVID", "id", i->spiffe_id, "why", j->err.msg,
+                      NULL);
         }
         callers_jwt(a, i);
         outputs_changed(a, i);

@@ -644,6 +644,19 @@ static void test_advice(void **state)
     assert_int_equal(all[59]->ari_mono_ms < clock_mono_ms() + 3000000, 1);
 }
 
+/* What somebody can cause without end is one line a second. */
+static void test_seldom(void **state)
+{
+    int64_t told = 0;
+    assert_int_equal(engine_seldom(&told, LOG_WARN), LOG_WARN);
+    int64_t first = told;
+    while (engine_seldom(&told, LOG_WARN) == LOG_DEBUG) {
+        assert_int_equal(told, first);
+        usleep(5000);
+    }
+    assert_true(told - first >= 1000);
+}
+
 /* No advice yet is no outage: what was asked for meanwhile is asked for all the same. */
 static void test_advice_too_early(void **state)
 {
@@ -899,6 +912,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hurry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_advice, setup, teardown),
+        cmocka_unit_test(test_seldom),
         cmocka_unit_test_setup_teardown(test_advice_too_early, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_ages, setup, teardown),
