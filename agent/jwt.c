@@ -14,8 +14,8 @@ struct jwt_cached {
     char **audience;
     size_t audience_count;
     char *svid; /* NULL: none yet */
-    int64_t issued, expires; /* wall s */
-    int64_t came_mono_ms;    /* a clock that was set back makes no token live longer */
+    int64_t from, expires; /* wall s; from: when it was issued, or came, by a clock that is ahead */
+    int64_t came_mono_ms;  /* a clock that was set back makes no token live longer */
     bool busy;
     int64_t failed_mono_ms;
     struct err why;
@@ -58,10 +58,10 @@ struct jwt_found jwt_find(const struct identity *i, char *const *audience, size_
     f.busy = k->busy;
     f.failed_mono_ms = k->failed_mono_ms;
     f.why = &k->why;
-    int64_t life = k->expires - k->issued, age = (clock_mono_ms() - k->came_mono_ms) / 1000;
+    int64_t life = k->expires - k->from, age = (clock_mono_ms() - k->came_mono_ms) / 1000;
     if (k->svid && now < k->expires && age < life) {
         f.svid = k->svid;
-        f.half = k->issued + life / 2;
+        f.half = k->from + life / 2;
         f.expires = k->expires;
         f.fresh = now < f.half && age < life / 2;
     }
@@ -105,7 +105,7 @@ static void on_jwt(struct task *t)
         if (ok) {
             free(k->svid);
             k->svid = j->jwt.svid;
-            k->issued = j->jwt.issued;
+            k->from = j->jwt.issued > clock_wall() ? j->jwt.issued : clock_wall();
             k->expires = j->jwt.expires;
             k->came_mono_ms = clock_mono_ms();
             j->jwt.svid = NULL;

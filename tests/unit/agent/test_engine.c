@@ -742,7 +742,7 @@ static void test_jwt_checked(void **state)
     EVP_PKEY_free(k);
 }
 
-/* A token that is kept grows old by the clock that nobody sets, too. */
+/* A token that is kept is fresh for a while by a clock that is ahead, and grows old by the one that nobody sets. */
 static void test_jwt_ages(void **state)
 {
     static const char head[] = "{\"alg\":\"ES256\",\"kid\":\"k\",\"typ\":\"JWT\"}";
@@ -759,9 +759,15 @@ static void test_jwt_ages(void **state)
     snprintf(claims, sizeof claims, "{\"sub\":\"spiffe://example.org/web\",\"aud\":[\"db\"],\"exp\":%lld}", PKI_NOW + 300LL);
     jwt_sign(&token, k, "ES256", head, claims);
     f->jwt = buf_cstr(&token);
-    f->jwt_life = 2;
+    set_clock(200); /* ahead: what is left of it by this clock has a half, too */
     assert_int_equal(jwt_fetch(&f->a, i, audience, 1, &e), 0);
     TURN_UNTIL(f, f->a.counters.jwt_ok == 1);
+    bool fresh = jwt_find(i, audience, 1, clock_wall()).fresh;
+    set_clock(0);
+    assert_true(fresh);
+    f->jwt_life = 2;
+    assert_int_equal(jwt_fetch(&f->a, i, audience, 1, &e), 0);
+    TURN_UNTIL(f, f->a.counters.jwt_ok == 2);
     const int64_t back = PKI_NOW - 3600; /* what the wall clock says from now on */
     TURN_UNTIL(f, !jwt_find(i, audience, 1, back).fresh);
     TURN_UNTIL(f, !jwt_find(i, audience, 1, back).svid);
