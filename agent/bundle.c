@@ -44,7 +44,7 @@ struct wl_bundles *bundle_make(const char *trust_domain, const struct bundle_doc
     return NULL;
 }
 
-void bundle_adopt(struct agent *a, struct wl_bundles *b)
+static void bundle_adopt(struct agent *a, struct wl_bundles *b) /* takes over b */
 {
     wl_bundles_unref(a->bundles);
     a->bundles = b;

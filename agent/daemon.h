@@ -266,7 +266,6 @@ struct agent {
     struct counters counters;
     struct reason reasons[REASONS_MAX];
     bool reload, stopping, announced;
-    struct err fatal;           /* why the loop was left; ERR_NONE: asked to */
 };
 
 /* --- engine.c -------------------------------------------------------------------------------------------------------------- */
@@ -295,7 +294,6 @@ void entries_apply(struct agent *a, struct entry_list *l);
 int bundle_start(struct agent *a, struct err *e);
 void bundle_poll(struct agent *a);
 void bundle_hurry(struct agent *a); /* for who met a key that is not in it; anybody can say so: now and then only */
-void bundle_adopt(struct agent *a, struct wl_bundles *b); /* takes over b */
 /* From a bundle's document and CRLs (their buffers are moved). */
 struct wl_bundles *bundle_make(const char *trust_domain, const struct bundle_doc *doc, struct buf *crls, size_t n,
                                struct err *e);
@@ -330,7 +328,6 @@ size_t outputs_written(const struct agent *a);
 void outputs_stop(struct agent *a);
 int health_start(struct agent *a, struct err *e);
 bool health_ready(struct agent *a, char *why, size_t cap);
-void health_metrics(struct agent *a, struct buf *out);
 void health_tick(struct agent *a);
 void health_stop(struct agent *a);
 

@@ -104,7 +104,7 @@ static void reasons(const struct agent *a, struct buf *b)
                 (unsigned long long)a->reasons[i].n);
 }
 
-void health_metrics(struct agent *a, struct buf *out)
+static void health_metrics(struct agent *a, struct buf *out)
 {
     const struct counters *c = &a->counters;
     struct wl_stats w = {0};

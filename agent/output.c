@@ -61,7 +61,8 @@ static int folder_take(struct folder *d, const struct output_config *c, bool mak
     return err_wrap(e, "%s", c->dir);
 }
 
-int output_folder(struct folder *d, const struct output_config *c, struct err *e)
+/* Opened, found to be safe, locked. */
+static int output_folder(struct folder *d, const struct output_config *c, struct err *e)
 {
     return folder_take(d, c, true, e);
 }

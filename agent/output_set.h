@@ -33,7 +33,5 @@ void names_remove(int dir);
 
 /* The number in the first line of a pid file, 2 or more; -1: there is none. Pure. */
 pid_t output_pid_parse(const char *text, size_t len);
-/* Opened, found to be safe, locked. */
-int output_folder(struct folder *d, const struct output_config *c, struct err *e);
 
 #endif

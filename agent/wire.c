@@ -39,7 +39,7 @@ void strings_free(char **list, size_t n)
     free(list);
 }
 
-void entry_free(struct entry *x)
+static void entry_free(struct entry *x)
 {
     free(x->id);
     free(x->spiffe_id);

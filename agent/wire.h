@@ -14,7 +14,6 @@
 #define ENTRY_DNS_MAX 16
 #define VERSION_TEXT_MAX 128
 #define JWT_MAX 16384          /* characters of a compact JWS */
-#define BUNDLE_CRLS_MAX 64     /* shards that are fetched */
 
 struct entry { /* strings owned */
     char *id, *spiffe_id, *hint; /* hint "" when none */
@@ -30,7 +29,6 @@ struct entry_list {
     size_t n;
 };
 void strings_free(char **list, size_t n); /* each, and the list */
-void entry_free(struct entry *e);
 void entry_list_free(struct entry_list *l);
 int entry_list_parse(struct entry_list *l, struct bytes body, struct err *e);
 

@@ -27,12 +27,12 @@ struct shown {
     struct key *key;               /* owned; the leaf's */
 };
 /* The evidence's member "chain": form only. */
-int shown_read(struct shown *s, const json_t *obj, struct err *e);
-int shown_take(struct shown *s, const struct bytes *chain, size_t n, struct err *e); /* the same of DER */
+int shown_read(struct shown *p, const json_t *obj, struct err *e);
+int shown_take(struct shown *p, const struct bytes *chain, size_t n, struct err *e); /* the same of DER */
 /* All but the holder's key: fills spiffe_id, times, serial and key_sha256. Rules "x509pop-…". */
-int shown_judge(struct attest_result *r, const struct shown *s, const struct attest_anchor *anchor,
+int shown_judge(struct attest_result *r, const struct shown *p, const struct attest_anchor *anchor,
                 const char *trust_domain, int64_t now, struct err *e);
-void shown_free(struct shown *s);
+void shown_free(struct shown *p);
 /* Collect side: appends "chain":[…]. */
 int shown_write(struct buf *out, const struct bytes *chain, size_t n, struct err *e);
 

@@ -15,7 +15,7 @@
 
 /* --- lists ----------------------------------------------------------------------------------------------------- */
 
-void conn_list_add(struct conn_list *l, struct conn *c)
+static void conn_list_add(struct conn_list *l, struct conn *c)
 {
     c->next = NULL;
     c->prev = l->last;
@@ -27,7 +27,7 @@ void conn_list_add(struct conn_list *l, struct conn *c)
     l->n++;
 }
 
-void conn_list_remove(struct conn_list *l, struct conn *c)
+static void conn_list_remove(struct conn_list *l, struct conn *c)
 {
     if (c->prev)
         c->prev->next = c->next;

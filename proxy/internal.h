@@ -81,7 +81,7 @@ void metrics_free(struct metrics *m);
 struct peer_metrics *metrics_peer(struct metrics *m, const char *id); /* never NULL */
 const char *fail_name(enum fail_reason r);
 struct proxy;
-void metrics_print(struct buf *out, struct proxy *p);
+void metrics_print(struct buf *b, struct proxy *p);
 
 /* --- identity (creds.c) --------------------------------------------------------------------------------------------- */
 
@@ -257,8 +257,6 @@ void address_count_drop(struct listener *l, const struct sockaddr *sa);
 void conn_accept(struct door *d, int fd, const union pp2_addr *from);
 void conn_fail(struct conn *c, enum fail_reason r, const struct err *why); /* logs, counts, ends it */
 void conn_end(struct conn *c, enum end_reason r); /* whatever state it is in; reset unless done */
-void conn_list_add(struct conn_list *l, struct conn *c);
-void conn_list_remove(struct conn_list *l, struct conn *c);
 void conn_side_open(struct conn *c, struct side *s, int fd);
 void conn_side_close(struct side *s, bool reset);
 void conn_deadline(struct conn *c, int64_t ms);

@@ -202,7 +202,6 @@ static struct wl_state *state_read(const struct source_folder *f, struct err *e)
     struct wl_state *s = calloc(1, sizeof *s);
     struct wl_svid *v = calloc(1, sizeof *v);
     struct wl_bundles *b = calloc(1, sizeof *b);
-    int rc = -1;
     if (s && v && b && (s->svids = calloc(1, sizeof *s->svids))) {
         atomic_init(&s->refs, 1);
         atomic_init(&v->refs, 1);
@@ -210,8 +209,7 @@ static struct wl_state *state_read(const struct source_folder *f, struct err *e)
         s->svids[0] = v;
         s->n = 1;
         s->bundles = b;
-        rc = svid_read(v, f, e) < 0 || bundles_read(b, f, v->spiffe_id, e) < 0 ? -1 : 0;
-        if (rc == 0)
+        if (svid_read(v, f, e) == 0 && bundles_read(b, f, v->spiffe_id, e) == 0)
             return s;
         wl_state_unref(s);
         return NULL;

@@ -19,7 +19,7 @@ int64_t cert_time(const ASN1_TIME *t)
     return (int64_t)timegm(&tm);
 }
 
-int cert_hash(uint8_t dst[32], const X509 *x)
+static int cert_hash(uint8_t dst[32], const X509 *x)
 {
     unsigned n = 0;
     return X509_digest(x, EVP_sha256(), dst, &n) == 1 && n == 32 ? 0 : -1;
@@ -105,7 +105,7 @@ static struct domain *domain_find(struct trust *t, const struct spiffe_id *id)
 
 /* --- peers and verdicts --------------------------------------------------------------------------------------- */
 
-struct peer *peer_ref(struct peer *p)
+static struct peer *peer_ref(struct peer *p)
 {
     p->refs++;
     return p;
@@ -334,7 +334,6 @@ static int judge(struct trust *t, struct peer *p, struct checkpoints *kept, cons
         return -1;
     p->id = strdup(text);
     p->serial = ASN1_INTEGER_dup(X509_get0_serialNumber(q->leaf));
-    p->leaf_not_after = cert_time(X509_get0_notAfter(q->leaf));
     p->crl_url = crl_url_of(q->leaf);
     if (!p->id || !p->serial)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory");

@@ -50,14 +50,12 @@ struct peer { /* who it is; made by a judgement, of one thread */
     unsigned refs;
     char *id;                  /* owned: the SPIFFE ID */
     int64_t not_before, not_after; /* when this judgement holds: the narrowest of the path's, and of its CRL */
-    int64_t leaf_not_after;
     bool proven;               /* stands in its log */
     uint64_t log_index;        /* when proven */
     X509 *issuing;             /* owned reference */
     ASN1_INTEGER *serial;      /* owned */
     char *crl_url;             /* owned; NULL: it names no CRL */
 };
-struct peer *peer_ref(struct peer *p);
 void peer_unref(struct peer *p);
 
 struct verdicts; /* what one thread knows already */

@@ -33,7 +33,6 @@ struct trust {
 };
 
 int64_t cert_time(const ASN1_TIME *t); /* -1: unreadable */
-int cert_hash(uint8_t dst[32], const X509 *x);
 int trust_refuse(struct err *e, const char *rule, const char *why); /* ERR_UNAUTHORIZED */
 
 /* crls.c. */
