@@ -58,7 +58,7 @@ bool health_ready(struct agent *a, char *why, size_t cap)
 
 static void gauge(struct buf *b, const char *name, const char *help, double v)
 {
-    buf_fmt(b, "# HELP mayfly_agent_%s %s\n# TYPE mayfly_agent_%s gauge\nmayfly_agent_%s %.17g\n", name, help, name, name, v);
+    buf_fmt(b, "# HELP mayfly_agent_%s %s\n# TYPE mayfly_agent_%s gauge\nmayfly_agent_%s %.15g\n", name, help, name, name, v);
 }
 
 static void counter(struct buf *b, const char *name, const char *help, uint64_t v)
