@@ -46,22 +46,6 @@ void families_free(struct registry *r)
 
 /* --- changing: under the lock ------------------------------------------------------------------------------- */
 
-/* The first of the family that does not come before spiffe_id. */
-static size_t place_of(const struct family *f, const char *spiffe_id)
-{
-    size_t lo = 0, hi = f->n;
-    if (hi > 0 && strcmp(f->sorted[hi - 1]->x.spiffe_id, spiffe_id) < 0)
-        return hi; /* loading comes in order */
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(f->sorted[mid]->x.spiffe_id, spiffe_id) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
 static bool is_at(const struct family *f, size_t at, const char *spiffe_id)
 {
     return at < f->n && strcmp(f->sorted[at]->x.spiffe_id, spiffe_id) == 0;
@@ -98,7 +82,7 @@ int family_put(struct registry *r, struct entry *x)
     struct family *f = family_find(r, x->x.parent);
     if (!f && !(f = family_new(r, x->x.parent)))
         return -1;
-    size_t at = place_of(f, x->x.spiffe_id);
+    size_t at = entries_place(f->sorted, f->n, x->x.spiffe_id);
     if (!is_at(f, at, x->x.spiffe_id)) {
         if (make_room(f) < 0)
             return -1; /* not a new one: that has room */
@@ -113,7 +97,7 @@ int family_put(struct registry *r, struct entry *x)
 void family_remove(struct registry *r, const struct entry *x)
 {
     struct family *f = family_find(r, x->x.parent);
-    size_t at = f ? place_of(f, x->x.spiffe_id) : 0;
+    size_t at = f ? entries_place(f->sorted, f->n, x->x.spiffe_id) : 0;
     if (!f || at == f->n || f->sorted[at] != x)
         return;
     memmove(f->sorted + at, f->sorted + at + 1, (f->n - at - 1) * sizeof(struct entry *));
@@ -142,7 +126,7 @@ static void page_take(const struct registry *r, struct ra_agent_entries *q, stru
     q->unchanged = first && q->have && strcmp(q->have, q->version) == 0;
     if (!f || q->unchanged)
         return;
-    size_t at = first ? 0 : place_of(f, q->after);
+    size_t at = first ? 0 : entries_place(f->sorted, f->n, q->after);
     if (!first && is_at(f, at, q->after))
         at++;
     for (; at < f->n && p->n < RA_AGENT_PAGE; at++)

@@ -274,6 +274,8 @@ struct entry *registry_find(const struct registry *r, const char *id_or_spiffe_i
 struct entry *registry_by_spiffe_id(const struct registry *r, const char *spiffe_id);
 int registry_put(struct registry *r, struct entry *x); /* takes the reference; replaces by SPIFFE ID; -1: out of memory */
 void registry_remove(struct registry *r, struct entry *x);
+/* Of n in the order of SPIFFE IDs, the first that does not come before this one; n: none. */
+size_t entries_place(struct entry *const *sorted, size_t n, const char *spiffe_id);
 struct entry *entry_new(const struct ra_entry *like, struct err *e);
 struct entry *entry_ref(struct entry *x);
 void entry_unref(struct entry *x);
@@ -381,6 +383,7 @@ static inline const char *revocation_value(const struct revocation *r)
 int revocations_add(struct revocations *all, struct revocation *r);
 void revocations_remove(struct revocations *all, struct revocation *r); /* and frees it */
 struct revocation *revocations_find(const struct revocations *all, enum tlog_revoked_by by, const char *value);
+struct revocation *revocations_from(const struct revocations *all, int64_t id); /* the first of this or a later id */
 struct revocation *revocations_by_id(const struct revocations *all, int64_t id);
 bool revocation_is_over(const struct revocation *r, int64_t now);
 int revocations_key(const struct revocations *all, const uint8_t key[32], struct err *e); /* rule "csr-key-revoked" */

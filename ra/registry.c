@@ -97,15 +97,14 @@ void registry_free(struct registry *r)
     memset(r, 0, sizeof *r);
 }
 
-/* Index of the first entry that does not come before spiffe_id. */
-static size_t lower_bound(const struct registry *r, const char *spiffe_id)
+size_t entries_place(struct entry *const *sorted, size_t n, const char *spiffe_id)
 {
-    size_t lo = 0, hi = r->n;
-    if (hi > 0 && strcmp(r->sorted[hi - 1]->x.spiffe_id, spiffe_id) < 0)
+    size_t lo = 0, hi = n;
+    if (hi > 0 && strcmp(sorted[hi - 1]->x.spiffe_id, spiffe_id) < 0)
         return hi; /* loading comes in order */
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(r->sorted[mid]->x.spiffe_id, spiffe_id) < 0)
+        if (strcmp(sorted[mid]->x.spiffe_id, spiffe_id) < 0)
             lo = mid + 1;
         else
             hi = mid;
@@ -115,7 +114,7 @@ static size_t lower_bound(const struct registry *r, const char *spiffe_id)
 
 struct entry *registry_by_spiffe_id(const struct registry *r, const char *spiffe_id)
 {
-    size_t at = lower_bound(r, spiffe_id);
+    size_t at = entries_place(r->sorted, r->n, spiffe_id);
     return at < r->n && strcmp(r->sorted[at]->x.spiffe_id, spiffe_id) == 0 ? r->sorted[at] : NULL;
 }
 
@@ -140,7 +139,7 @@ static int make_room(struct registry *r)
 
 int registry_put(struct registry *r, struct entry *x)
 {
-    size_t at = lower_bound(r, x->x.spiffe_id);
+    size_t at = entries_place(r->sorted, r->n, x->x.spiffe_id);
     struct entry *old = at < r->n && strcmp(r->sorted[at]->x.spiffe_id, x->x.spiffe_id) == 0 ? r->sorted[at] : NULL;
     if ((!old && make_room(r) < 0) || family_put(r, x) < 0) {
         entry_unref(x);
@@ -162,7 +161,7 @@ int registry_put(struct registry *r, struct entry *x)
 
 void registry_remove(struct registry *r, struct entry *x)
 {
-    size_t at = lower_bound(r, x->x.spiffe_id);
+    size_t at = entries_place(r->sorted, r->n, x->x.spiffe_id);
     if (at == r->n || r->sorted[at] != x)
         return;
     memmove(r->sorted + at, r->sorted + at + 1, (r->n - at - 1) * sizeof(struct entry *));
@@ -177,7 +176,7 @@ static struct entry **page_take(struct ra *ra, const char *after, size_t limit, 
 {
     pthread_mutex_lock(&ra->lock);
     const struct registry *r = &ra->entries;
-    size_t at = after ? lower_bound(r, after) : 0;
+    size_t at = after ? entries_place(r->sorted, r->n, after) : 0;
     if (after && at < r->n && strcmp(r->sorted[at]->x.spiffe_id, after) == 0)
         at++;
     size_t left = r->n - at;

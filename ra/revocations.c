@@ -149,7 +149,7 @@ struct revocation *revocations_find(const struct revocations *all, enum tlog_rev
     return find_name(all, name, n + 1);
 }
 
-struct revocation *revocations_by_id(const struct revocations *all, int64_t id)
+struct revocation *revocations_from(const struct revocations *all, int64_t id)
 {
     size_t lo = 0, hi = all->n;
     while (lo < hi) {
@@ -159,7 +159,13 @@ struct revocation *revocations_by_id(const struct revocations *all, int64_t id)
         else
             hi = mid;
     }
-    return lo < all->n && all->list[lo]->id == id ? all->list[lo] : NULL;
+    return lo < all->n ? all->list[lo] : NULL;
+}
+
+struct revocation *revocations_by_id(const struct revocations *all, int64_t id)
+{
+    struct revocation *r = revocations_from(all, id);
+    return r && r->id == id ? r : NULL;
 }
 
 int revocations_key(const struct revocations *all, const uint8_t key[32], struct err *e)

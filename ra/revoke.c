@@ -295,24 +295,15 @@ void revocation_told(struct ra *ra, int64_t id, uint64_t index)
 static bool next_copy(struct ra *ra, int64_t after, struct revocation **copy, size_t *len, struct err *e)
 {
     pthread_mutex_lock(&ra->lock);
-    const struct revocations *all = &ra->revocations;
-    size_t lo = 0, hi = all->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (all->list[mid]->id <= after)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    bool found = lo < all->n;
-    size_t need = found ? sizeof **copy + strlen(all->list[lo]->name) + 1 : 0;
+    const struct revocation *found = after < INT64_MAX ? revocations_from(&ra->revocations, after + 1) : NULL;
+    size_t need = found ? sizeof **copy + strlen(found->name) + 1 : 0;
     if (need > *len) {
         free(*copy);
         *copy = malloc(need);
         *len = *copy ? need : 0;
     }
     if (found && *copy)
-        memcpy(*copy, all->list[lo], need);
+        memcpy(*copy, found, need);
     pthread_mutex_unlock(&ra->lock);
     if (found && !*copy)
         no_memory(e);
