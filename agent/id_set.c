@@ -3,14 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where it stands, or would. */
-static size_t place(const struct id_set *s, const char *id, bool *found)
+size_t names_place(const void *list, size_t n, names_at_cb *at, const char *name, bool *found)
 {
-    size_t low = 0, high = s->n;
+    size_t low = 0, high = n;
     *found = false;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        int order = strcmp(s->list[mid], id);
+        int order = strcmp(at(list, mid), name);
         if (order == 0) {
             *found = true;
             return mid;
@@ -21,6 +20,16 @@ static size_t place(const struct id_set *s, const char *id, bool *found)
             high = mid;
     }
     return low;
+}
+
+static const char *id_at(const void *list, size_t i)
+{
+    return ((char *const *)list)[i];
+}
+
+static size_t place(const struct id_set *s, const char *id, bool *found)
+{
+    return names_place(s->list, s->n, id_at, id, found);
 }
 
 bool id_set_has(const struct id_set *s, const char *id)

@@ -26,23 +26,14 @@ static bool same_strings(char *const *a, size_t an, char *const *b, size_t bn)
 
 /* --- finding ------------------------------------------------------------------------------------------------------------ */
 
+static const char *spiffe_id_at(const void *list, size_t i)
+{
+    return ((struct identity *const *)list)[i]->spiffe_id;
+}
+
 static size_t place(const struct identities *s, const char *spiffe_id, bool *found)
 {
-    size_t low = 0, high = s->n;
-    *found = false;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int order = strcmp(s->list[mid]->spiffe_id, spiffe_id);
-        if (order == 0) {
-            *found = true;
-            return mid;
-        }
-        if (order < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return names_place(s->list, s->n, spiffe_id_at, spiffe_id, found);
 }
 
 struct identity *identity_of(const struct identities *s, const char *spiffe_id)

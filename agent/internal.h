@@ -155,6 +155,9 @@ void acme_authz_free(struct acme_authz *a);
 int acme_problem(const struct http_answer *a, struct err *e);
 
 /* --- id_set.c --------------------------------------------------------------------------------- */
+typedef const char *names_at_cb(const void *list, size_t i);
+/* Where name stands in a list that is sorted by the n names that `at` gives, or would. */
+size_t names_place(const void *list, size_t n, names_at_cb *at, const char *name, bool *found);
 struct id_set { /* sorted strings, owned; bounded by what the registry gives one agent */
     char **list;
     size_t n, cap;
