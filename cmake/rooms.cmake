@@ -35,11 +35,12 @@ function(mayfly_program name)
 endfunction()
 file(GLOB MAYFLYD_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayflyd*.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
 file(GLOB MAYFLY_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/mayfly.c ${CMAKE_SOURCE_DIR}/cmd/cli_*.c
-  ${CMAKE_SOURCE_DIR}/cmd/args.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
+  ${CMAKE_SOURCE_DIR}/cmd/args.c ${CMAKE_SOURCE_DIR}/cmd/args_fail.c ${CMAKE_SOURCE_DIR}/cmd/users.c)
 mayfly_program(mayflyd SOURCES ${MAYFLYD_SOURCES} LINK room_api room_ra room_ca PkgConfig::CURL)
 mayfly_program(mayfly SOURCES ${MAYFLY_SOURCES} LINK room_audit room_ca room_tlog PkgConfig::CURL PkgConfig::MHD)
 file(GLOB AGENT_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cmd/agent_*.c)
-mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${AGENT_SOURCES} ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_agent)
+mayfly_program(mayfly-agent SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-agent.c ${AGENT_SOURCES} ${CMAKE_SOURCE_DIR}/cmd/args.c ${CMAKE_SOURCE_DIR}/cmd/args_fail.c
+  LINK room_agent)
 # Lean: what it does not use it does not load, whatever the rooms below could need.
 mayfly_program(mayfly-proxy SOURCES ${CMAKE_SOURCE_DIR}/cmd/mayfly-proxy.c ${CMAKE_SOURCE_DIR}/cmd/args.c LINK room_proxy)
 target_link_options(mayfly-proxy PRIVATE -Wl,--as-needed -Wl,--gc-sections)

@@ -74,29 +74,7 @@ struct fetch_args {
     bool json;
 };
 
-static int report_error(const struct fetch_args *a, const struct err *e)
-{
-    struct buf b;
-    if (!a->json) {
-        fprintf(stderr, "mayfly-agent fetch: %s\n", e->msg);
-        return args_exit_code(e);
-    }
-    buf_init(&b, 8192);
-    buf_str(&b, "{\"error\":");
-    jw_str(&b, err_code_name(e->code));
-    buf_str(&b, ",\"rule\":");
-    jw_str(&b, e->rule);
-    buf_str(&b, ",\"message\":");
-    jw_str(&b, e->msg);
-    buf_str(&b, "}");
-    const char *text = buf_cstr(&b);
-    fprintf(stderr, "%s\n", text ? text : "{\"error\":\"internal\"}");
-    buf_free(&b);
-    return args_exit_code(e);
-}
-
-/* --- what was obtained
- * ------------------------------------------------------------------------------- */
+/* --- what was obtained ----------------------------------------------------------------------- */
 
 static void print_words(const struct agent_fetch *f, const struct agent_verified *v)
 {
@@ -237,11 +215,11 @@ int agent_fetch_main(int argc, char **argv)
     if (parse_args(&a, argc, argv, &e) < 0) {
         if (e.code == ERR_MALFORMED)
             e.code = ERR_USAGE;
-        code = report_error(&a, &e);
+        code = args_fail("mayfly-agent fetch", a.json, &e);
     } else {
         a.fetch.token = a.token.p ? (const char *)a.token.p : NULL;
         if (agent_fetch(&a.fetch, &v, &e) < 0)
-            code = report_error(&a, &e);
+            code = args_fail("mayfly-agent fetch", a.json, &e);
         else
             (a.json ? print_json : print_words)(&a.fetch, &v);
     }

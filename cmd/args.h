@@ -4,6 +4,7 @@
 #define CMD_ARGS_H
 #include "base/err.h"
 #include <getopt.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum args_exit {
@@ -20,6 +21,8 @@ enum args_exit {
     "Exit status: 0 done, 1 failed, 2 usage, 3 not reachable, 4 refused, 5 did not verify.\n"
 
 int args_exit_code(const struct err *e);
+/* Says e on standard error, in words or as a JSON object; returns the exit code (args_fail.c). */
+int args_fail(const char *command, bool json, const struct err *e);
 /* As getopt_long; on a mistake prints what is wrong, the nearest option and where help is, and
  * returns '?'. `command` is what the user typed, e.g. "mayfly entry create". */
 int args_getopt(int argc, char **argv, const char *shorts, const struct option *longs,

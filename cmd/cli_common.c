@@ -38,22 +38,7 @@ struct config *cli_config(const struct cli *c, struct err *e)
 
 int cli_fail(const struct cli *c, const char *command, const struct err *e)
 {
-    if (c->json) {
-        struct buf b;
-        buf_init(&b, 8192);
-        buf_str(&b, "{\"error\":");
-        jw_str(&b, err_code_name(e->code));
-        buf_str(&b, ",\"rule\":");
-        jw_str(&b, e->rule);
-        buf_str(&b, ",\"message\":");
-        jw_str(&b, e->msg);
-        buf_str(&b, "}");
-        fprintf(stderr, "%s\n", buf_cstr(&b));
-        buf_free(&b);
-    } else {
-        fprintf(stderr, "%s: %s\n", command, e->msg);
-    }
-    return args_exit_code(e);
+    return args_fail(command, c->json, e);
 }
 
 /* --- asking the daemon ------------------------------------------------------------------------ */
