@@ -270,34 +270,43 @@ int ca_crl_parse(struct ca_crl *m, struct bytes body, struct err *e)
     return cur_done(&c) && crl_bounded(m) ? 0 : malformed(e, "CRL request", "a field");
 }
 
-static bool crl_signed_bounded(const struct ca_crl_signed *m)
+/* A CRL or a JWT-SVID that was made: its number in the log, from when until when, and the bytes. */
+static void made_write(struct buf *b, uint64_t number, int64_t from, int64_t until, struct bytes made, size_t max)
 {
-    return m->crl.len > 0 && m->crl.len <= CA_CRL_MAX && m->this_update >= 0 && m->this_update < m->next_update;
+    buf_u64(b, number);
+    buf_u64(b, (uint64_t)from);
+    buf_u64(b, (uint64_t)until);
+    buf_vec16(b, made.p, made.len);
+    if (made.len == 0 || made.len > max || from < 0 || from >= until)
+        b->failed = true;
+}
+
+static bool made_parse(struct bytes body, uint64_t *number, int64_t *from, int64_t *until, struct bytes *made,
+                       size_t max)
+{
+    struct cur c = cur_of(body.p, body.len);
+    uint64_t first = 0, last = 0;
+    cur_u64(&c, number);
+    cur_u64(&c, &first);
+    cur_u64(&c, &last);
+    cur_vec16(&c, made);
+    *from = first <= INT64_MAX ? (int64_t)first : -1;
+    *until = last <= INT64_MAX ? (int64_t)last : -1;
+    return cur_done(&c) && made->len > 0 && made->len <= max && *from >= 0 && *from < *until;
 }
 
 void ca_crl_signed_write(struct buf *b, uint64_t id, const struct ca_crl_signed *m)
 {
     ipc_frame_begin(b, CA_CRL_SIGNED, id);
-    buf_u64(b, m->number);
-    buf_u64(b, (uint64_t)m->this_update);
-    buf_u64(b, (uint64_t)m->next_update);
-    buf_vec16(b, m->crl.p, m->crl.len);
-    if (!crl_signed_bounded(m))
-        b->failed = true;
+    made_write(b, m->number, m->this_update, m->next_update, m->crl, CA_CRL_MAX);
 }
 
 int ca_crl_signed_parse(struct ca_crl_signed *m, struct bytes body, struct err *e)
 {
-    struct cur c = cur_of(body.p, body.len);
-    uint64_t from = 0, to = 0;
     memset(m, 0, sizeof *m);
-    cur_u64(&c, &m->number);
-    cur_u64(&c, &from);
-    cur_u64(&c, &to);
-    cur_vec16(&c, &m->crl);
-    m->this_update = from <= INT64_MAX ? (int64_t)from : -1;
-    m->next_update = to <= INT64_MAX ? (int64_t)to : -1;
-    return cur_done(&c) && crl_signed_bounded(m) ? 0 : malformed(e, "signed CRL", "a field");
+    return made_parse(body, &m->number, &m->this_update, &m->next_update, &m->crl, CA_CRL_MAX)
+               ? 0
+               : malformed(e, "signed CRL", "a field");
 }
 
 /* --- CA_JWT and CA_JWT_SIGNED ------------------------------------------------------------------ */
@@ -343,34 +352,18 @@ int ca_jwt_parse(struct ca_jwt *m, struct bytes body, struct err *e)
     return cur_done(&c) && jwt_bounded(m) ? 0 : malformed(e, "JWT request", "a field");
 }
 
-static bool jwt_signed_bounded(const struct ca_jwt_signed *m)
-{
-    return m->jwt.len > 0 && m->jwt.len <= CA_JWT_BYTES && m->issued >= 0 && m->issued < m->expires;
-}
-
 void ca_jwt_signed_write(struct buf *b, uint64_t id, const struct ca_jwt_signed *m)
 {
     ipc_frame_begin(b, CA_JWT_SIGNED, id);
-    buf_u64(b, m->index);
-    buf_u64(b, (uint64_t)m->issued);
-    buf_u64(b, (uint64_t)m->expires);
-    buf_vec16(b, m->jwt.p, m->jwt.len);
-    if (!jwt_signed_bounded(m))
-        b->failed = true;
+    made_write(b, m->index, m->issued, m->expires, m->jwt, CA_JWT_BYTES);
 }
 
 int ca_jwt_signed_parse(struct ca_jwt_signed *m, struct bytes body, struct err *e)
 {
-    struct cur c = cur_of(body.p, body.len);
-    uint64_t from = 0, to = 0;
     memset(m, 0, sizeof *m);
-    cur_u64(&c, &m->index);
-    cur_u64(&c, &from);
-    cur_u64(&c, &to);
-    cur_vec16(&c, &m->jwt);
-    m->issued = from <= INT64_MAX ? (int64_t)from : -1;
-    m->expires = to <= INT64_MAX ? (int64_t)to : -1;
-    return cur_done(&c) && jwt_signed_bounded(m) ? 0 : malformed(e, "signed JWT", "a field");
+    return made_parse(body, &m->index, &m->issued, &m->expires, &m->jwt, CA_JWT_BYTES)
+               ? 0
+               : malformed(e, "signed JWT", "a field");
 }
 
 /* --- CA_INFO and CA_INFO_REPLY ----------------------------------------------------------------- */
