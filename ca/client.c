@@ -8,12 +8,13 @@
  * One lock covers everything but the callbacks. Sending happens under it, so it must never block.
  * What was sent and not yet answered is kept below the socket's own queue (`room_for`), and the
  * rest waits here. That count is an estimate: a request that expired still lies in the queue of a
- * signer that does not read. So a full queue is no error either: the thread tries again. */
-#include "ca/client.h"
+ * signer that does not read. So a full queue is no error either: the thread tries again.
+ *
+ * What the signer says is in client_answer.c. */
+#include "ca/client_parts.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,44 +25,11 @@
 _Static_assert(1 << SLOT_BITS == CA_CLIENT_PENDING_MAX, "a slot's number stands in its id");
 #define NONE UINT16_MAX
 
-#define INFO_ID 0           /* requests count from 1, so no slot ever has it */
 #define INFO_EVERY_MS 1000
 #define ANSWERING_MS 7000   /* without an answer for this long, the signer is not ready; it may wait 6 s for witnesses */
 #define BACKOFF_MIN_MS 10
 #define BACKOFF_MAX_MS 500
 #define FRAME_OVERHEAD 1024 /* what the kernel charges a queued frame beside twice its length */
-
-struct slot {
-    uint64_t id; /* 0: free */
-    ca_issue_cb *issue; /* one of the four: what was asked for */
-    ca_record_cb *record;
-    ca_crl_cb *crl;
-    ca_jwt_cb *jwt;
-    void *arg;
-    int64_t deadline;
-    struct buf frame; /* kept until answered, to be sent again; its memory outlives the request */
-    uint16_t next, prev;
-};
-
-struct ca_client {
-    char *path;
-    unsigned deadline_ms;
-    pthread_t thread;
-    struct ipc_reader *reader; /* of the thread; one a connection, since it remembers its end */
-    struct buf info_frame;     /* of the thread */
-
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t wake;  /* the thread, while it waits to connect again */
-    bool stop;
-    int fd;                      /* -1: not connected */
-    size_t in_flight, queue_max; /* bytes as the kernel counts them, and what it takes */
-    uint64_t last_id;
-    uint16_t head, tail, unsent, free_slot;
-    struct slot *slots;
-    int64_t answered_at; /* monotonic ms of the last CA_INFO_REPLY on this connection; 0: none.
-                          * Written by the thread alone, which may read it without the lock */
-    struct ca_snapshot snapshot;
-};
 
 static size_t frame_cost(const struct slot *s)
 {
@@ -210,7 +178,7 @@ int ca_client_jwt(struct ca_client *c, const struct ca_jwt *m, ca_jwt_cb *cb, vo
     return ask(c, &(struct question){.jwt = m}, &(struct slot){.jwt = cb, .arg = arg}, e);
 }
 
-static void fail(const struct slot *call, const struct err *why)
+void client_call_fail(const struct slot *call, const struct err *why)
 {
     if (call->issue)
         call->issue(call->arg, NULL, why);
@@ -241,13 +209,11 @@ static void expire(struct ca_client *c, bool all)
         struct err e = {0};
         err_set(&e, ERR_UNAVAILABLE, "signer-away", "%s",
                 all ? "this server is stopping" : "the signer did not answer in time; try again later");
-        fail(&call, &e);
+        client_call_fail(&call, &e);
     }
 }
 
-/* Takes the call that frame answers out of the table; false: it expired meanwhile, or was answered
- * twice. */
-static bool call_take(struct ca_client *c, const struct ipc_frame *f, struct slot *call)
+bool client_call_take(struct ca_client *c, const struct ipc_frame *f, struct slot *call)
 {
     uint16_t i = f->id & (CA_CLIENT_PENDING_MAX - 1);
     pthread_mutex_lock(&c->lock);
@@ -259,144 +225,6 @@ static bool call_take(struct ca_client *c, const struct ipc_frame *f, struct slo
     }
     pthread_mutex_unlock(&c->lock);
     return there;
-}
-
-static int mismatched(struct err *e)
-{
-    return err_set(e, ERR_MALFORMED, "ca-msg", "the signer answered what was not asked");
-}
-
-static int answer_refused(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    struct err why = {0};
-    struct slot call;
-    if (ca_refused_parse(&why, f->body, e) < 0)
-        return -1;
-    if (call_take(c, f, &call))
-        fail(&call, &why);
-    return 0;
-}
-
-static int answer_recorded(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    uint64_t index;
-    struct slot call;
-    if (ca_recorded_parse(&index, f->body, e) < 0)
-        return -1;
-    if (!call_take(c, f, &call))
-        return 0;
-    if (call.record) {
-        call.record(call.arg, index, NULL);
-        return 0;
-    }
-    mismatched(e);
-    fail(&call, e);
-    return -1;
-}
-
-static int answer_issued(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    struct ca_issued issued;
-    struct slot call;
-    if (ca_issued_parse(&issued, f->body, e) < 0)
-        return -1;
-    if (!call_take(c, f, &call))
-        return 0;
-    if (call.issue) {
-        call.issue(call.arg, &issued, NULL);
-        return 0;
-    }
-    mismatched(e);
-    fail(&call, e);
-    return -1;
-}
-
-static int answer_crl(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    struct ca_crl_signed crl;
-    struct slot call;
-    if (ca_crl_signed_parse(&crl, f->body, e) < 0)
-        return -1;
-    if (!call_take(c, f, &call))
-        return 0;
-    if (call.crl) {
-        call.crl(call.arg, &crl, NULL);
-        return 0;
-    }
-    mismatched(e);
-    fail(&call, e);
-    return -1;
-}
-
-static int answer_jwt(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    struct ca_jwt_signed jwt;
-    struct slot call;
-    if (ca_jwt_signed_parse(&jwt, f->body, e) < 0)
-        return -1;
-    if (!call_take(c, f, &call))
-        return 0;
-    if (call.jwt) {
-        call.jwt(call.arg, &jwt, NULL);
-        return 0;
-    }
-    mismatched(e);
-    fail(&call, e);
-    return -1;
-}
-
-static int answer_info(struct ca_client *c, const struct ipc_frame *f, struct err *e)
-{
-    struct ca_info m;
-    struct ca_snapshot *s = &c->snapshot;
-    if (ca_info_parse(&m, f->body, e) < 0)
-        return -1;
-    pthread_mutex_lock(&c->lock);
-    c->answered_at = clock_mono_ms();
-    s->known = true;
-    memcpy(s->root, m.root.p, m.root.len);
-    s->root_len = m.root.len;
-    memcpy(s->issuing, m.issuing.p, m.issuing.len);
-    s->issuing_len = m.issuing.len;
-    memcpy(s->vkey, m.vkey.p, m.vkey.len);
-    s->vkey[m.vkey.len] = 0;
-    memcpy(s->token, m.token.p, m.token.len);
-    s->token[m.token.len] = 0;
-    s->log_size = m.log_size;
-    s->issued = m.issued;
-    s->refused = m.refused;
-    s->signatures = m.signatures;
-    s->first_index = m.first_index;
-    s->issuing_signatures = m.issuing_signatures;
-    s->started = m.started;
-    s->abandoned = m.abandoned;
-    s->quorum = m.quorum;
-    s->witnesses = m.witnesses;
-    s->cosigned = m.cosigned;
-    s->unwitnessed = m.unwitnessed;
-    memcpy(s->jwt_key, m.jwt_key.len ? m.jwt_key.p : s->jwt_key, m.jwt_key.len);
-    s->jwt_key_len = m.jwt_key.len;
-    s->jwt_since = m.jwt_since;
-    s->jwt_signatures = m.jwt_signatures;
-    s->jwt_abandoned = m.jwt_abandoned;
-    pthread_mutex_unlock(&c->lock);
-    return 0;
-}
-
-static int answer(struct ca_client *c, struct bytes frame, struct err *e)
-{
-    struct ipc_frame f;
-    if (ipc_frame_parse(&f, frame.p, frame.len, e) < 0)
-        return -1;
-    switch (f.type) {
-    case CA_ISSUED: return answer_issued(c, &f, e);
-    case CA_RECORDED: return answer_recorded(c, &f, e);
-    case CA_CRL_SIGNED: return answer_crl(c, &f, e);
-    case CA_JWT_SIGNED: return answer_jwt(c, &f, e);
-    case CA_REFUSED: return answer_refused(c, &f, e);
-    case CA_INFO_REPLY: return answer_info(c, &f, e);
-    default: return err_set(e, ERR_MALFORMED, "ca-msg", "the signer sent a message of type %u", f.type);
-    }
 }
 
 /* Every request that was not answered is sent again: the signer may have died before reading it,
@@ -480,7 +308,7 @@ static bool converse(struct ca_client *c, int fd)
         if (n < 0)
             return answered;
         for (int i = 0; i < n; i++) {
-            if (answer(c, frames[i], &e) < 0) {
+            if (client_answer(c, frames[i], &e) < 0) {
                 log_err(LOG_WARN, "the signer's answer makes no sense; connecting again", &e);
                 return answered;
             }

@@ -14,8 +14,8 @@ mayfly_room(tlog LINK room_base)
 mayfly_room(attest LINK room_base)
 # ca is two libraries: how others ask the signer, and the signer itself.
 file(GLOB CA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/ca/*.c)
-set(CA_CLIENT_SOURCES ${CMAKE_SOURCE_DIR}/ca/client.c ${CMAKE_SOURCE_DIR}/ca/msg.c
-  ${CMAKE_SOURCE_DIR}/ca/bundle.c)
+set(CA_CLIENT_SOURCES ${CMAKE_SOURCE_DIR}/ca/client.c ${CMAKE_SOURCE_DIR}/ca/client_answer.c
+  ${CMAKE_SOURCE_DIR}/ca/msg.c ${CMAKE_SOURCE_DIR}/ca/bundle.c)
 list(REMOVE_ITEM CA_SOURCES ${CA_CLIENT_SOURCES})
 mayfly_room(ca_client SOURCES ${CA_CLIENT_SOURCES} LINK room_base)
 mayfly_room(ca SOURCES ${CA_SOURCES} LINK room_ca_client room_hsm room_tlog room_base)
