@@ -1,6 +1,7 @@
 /* The corridor from end to end: real token, real log, real signer process, several asking threads.
  * Every certificate is verified by OpenSSL against the root and by the log's own verifier. */
 #include "ca/client.h"
+#include "unit/ca/asked.h"
 #include "unit/ca/house.h"
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -75,10 +76,7 @@ static int teardown(void **state)
 /* --- asking ------------------------------------------------------------------------------------------- */
 
 struct answer {
-    pthread_mutex_t lock;
-    pthread_cond_t come;
-    bool done;
-    struct err e;
+    struct asked asked;
     uint64_t index;
     int64_t not_before, not_after;
     uint8_t cert[CA_CERT_MAX];
@@ -88,36 +86,27 @@ struct answer {
 static void on_answer(void *arg, const struct ca_issued *r, const struct err *e)
 {
     struct answer *a = arg;
-    pthread_mutex_lock(&a->lock);
     if (r) {
         a->index = r->index;
         a->not_before = r->not_before;
         a->not_after = r->not_after;
         memcpy(a->cert, r->cert.p, r->cert.len);
         a->len = r->cert.len;
-    } else {
-        a->e = *e;
     }
-    a->done = true;
-    pthread_cond_signal(&a->come);
-    pthread_mutex_unlock(&a->lock);
+    asked_settle(&a->asked, e);
 }
 
 static void ask_begin(struct answer *a, const struct ca_issue *m)
 {
     struct err e = {0};
     memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->come, NULL);
+    asked_begin(&a->asked);
     assert_ok(ca_client_issue(client, m, on_answer, a, &e), &e);
 }
 
 static void ask_end(struct answer *a)
 {
-    pthread_mutex_lock(&a->lock);
-    while (!a->done)
-        pthread_cond_wait(&a->come, &a->lock);
-    pthread_mutex_unlock(&a->lock);
+    asked_wait(&a->asked);
 }
 
 static void ask(struct answer *a, const struct ca_issue *m)
@@ -238,7 +227,7 @@ static uint64_t load_end(void)
         pthread_join(k->thread, NULL);
         for (size_t j = 0; j < k->n; j++) {
             if (!k->answers[j].len)
-                print_message("refused: [%s] %s\n", k->answers[j].e.rule, k->answers[j].e.msg);
+                print_message("refused: [%s] %s\n", k->answers[j].asked.e.rule, k->answers[j].asked.e.msg);
             assert_true(k->answers[j].len > 0);
             verify(&k->answers[j], &k->m);
             all[n++] = k->answers[j].index;
@@ -301,12 +290,12 @@ static void refusals(void **state)
     m.lifetime = 3601;
     ask(&a, &m);
     assert_int_equal(a.len, 0);
-    assert_int_equal(a.e.code, ERR_DENIED);
-    assert_string_equal(a.e.rule, "lifetime");
+    assert_int_equal(a.asked.e.code, ERR_DENIED);
+    assert_string_equal(a.asked.e.rule, "lifetime");
     m = test_request(k);
     m.spiffe_id = text("spiffe://example.org/mayfly/server");
     ask(&a, &m);
-    assert_string_equal(a.e.rule, "reserved");
+    assert_string_equal(a.asked.e.rule, "reserved");
     m.profile = CA_PROFILE_SERVER;
     m.dns[0] = text("127.0.0.1");
     m.dns[1] = text("localhost");
@@ -317,9 +306,9 @@ static void refusals(void **state)
     m = test_request(k);
     m.dns[0] = text("example.com");
     ask(&a, &m);
-    assert_string_equal(a.e.rule, "dns-permitted");
+    assert_string_equal(a.asked.e.rule, "dns-permitted");
     ask(&a, &(struct ca_issue){.profile = CA_PROFILE_WORKLOAD}); /* all empty */
-    assert_string_equal(a.e.rule, "spiffe-id");
+    assert_string_equal(a.asked.e.rule, "spiffe-id");
     m = test_request(k);
     ask(&a, &m);
     assert_int_equal(a.index, index + 1); /* what is refused leaves nothing in the log */
@@ -343,11 +332,11 @@ static void long_names(void **state)
     m.dns_count = CA_DNS_MAX;
     ask(&a, &m);
     assert_int_equal(a.len, 0);
-    assert_string_equal(a.e.rule, "cert-size");
+    assert_string_equal(a.asked.e.rule, "cert-size");
     m.dns_count = 2;
     ask(&a, &m);
     if (!a.len)
-        print_message("[%s] %s\n", a.e.rule, a.e.msg);
+        print_message("[%s] %s\n", a.asked.e.rule, a.asked.e.msg);
     assert_true(a.len > 0);
     verify(&a, &m);
     key_free(k);
@@ -368,8 +357,8 @@ static void rate(void **state)
             good++;
             continue;
         }
-        assert_int_equal(burst[i].e.code, ERR_RATE);
-        assert_string_equal(burst[i].e.rule, "rate");
+        assert_int_equal(burst[i].asked.e.code, ERR_RATE);
+        assert_string_equal(burst[i].asked.e.rule, "rate");
         over++;
     }
     free(burst);
@@ -388,12 +377,12 @@ static void clock_back(void **state)
     int64_t last = a.not_before;
     house_file(house.offset, "-100\n");
     ask(&a, &m);
-    assert_int_equal(a.e.code, ERR_UNAVAILABLE);
-    assert_string_equal(a.e.rule, "clock-back");
+    assert_int_equal(a.asked.e.code, ERR_UNAVAILABLE);
+    assert_string_equal(a.asked.e.rule, "clock-back");
     assert_int_equal(house_stop(&house), 0);
     house_start(&house); /* it remembers from the log */
     ask(&a, &m);
-    assert_string_equal(a.e.rule, "clock-back");
+    assert_string_equal(a.asked.e.rule, "clock-back");
     house_file(house.offset, "100\n");
     ask(&a, &m);
     assert_true(a.len > 0);
@@ -415,8 +404,8 @@ static void clock_was_ahead(void **state)
     assert_int_equal(house_stop(&house), 0);
     house_start(&house);
     ask(&a, &m);
-    assert_string_equal(a.e.rule, "clock-back");
-    assert_non_null(strstr(a.e.msg, "--accept-clock-back"));
+    assert_string_equal(a.asked.e.rule, "clock-back");
+    assert_non_null(strstr(a.asked.e.msg, "--accept-clock-back"));
     assert_int_equal(house_stop(&house), 0);
     house_tell(&house, 'C');
     ask(&a, &m);
@@ -439,7 +428,7 @@ static void issuer_ends(void **state)
     snprintf(offset, sizeof offset, "%lld\n", (long long)CACERT_ISSUING_DAYS * 86400 - 150);
     house_file(house.offset, offset);
     ask(&a, &m);
-    assert_string_equal(a.e.rule, "issuer-lifetime");
+    assert_string_equal(a.asked.e.rule, "issuer-lifetime");
     m.lifetime = 60;
     ask(&a, &m);
     assert_true(a.len > 0);
@@ -487,10 +476,7 @@ static void strangers(void **state)
 /* --- CRLs ------------------------------------------------------------------------------------------------ */
 
 struct crl_answer {
-    pthread_mutex_t lock;
-    pthread_cond_t come;
-    bool done;
-    struct err e;
+    struct asked asked;
     uint64_t number;
     X509_CRL *crl;
 };
@@ -498,17 +484,12 @@ struct crl_answer {
 static void on_crl(void *arg, const struct ca_crl_signed *r, const struct err *e)
 {
     struct crl_answer *a = arg;
-    pthread_mutex_lock(&a->lock);
     if (r) {
         const uint8_t *p = r->crl.p;
         a->number = r->number;
         a->crl = d2i_X509_CRL(NULL, &p, (long)r->crl.len);
-    } else {
-        a->e = *e;
     }
-    a->done = true;
-    pthread_cond_signal(&a->come);
-    pthread_mutex_unlock(&a->lock);
+    asked_settle(&a->asked, e);
 }
 
 static void ask_crl(struct crl_answer *a, const uint64_t *serials, size_t n)
@@ -516,17 +497,13 @@ static void ask_crl(struct crl_answer *a, const uint64_t *serials, size_t n)
     struct err e = {0};
     struct buf b;
     memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->come, NULL);
+    asked_begin(&a->asked);
     buf_init(&b, IPC_FRAME_MAX);
     for (size_t i = 0; i < n; i++)
         ca_crl_put(&b, &(struct ca_crl_revoked){serials[i], 1700000000, 1});
     const struct ca_crl m = {.shards = 1, .count = (uint16_t)n, .revoked = {b.p, b.len}};
     assert_ok(ca_client_crl(client, &m, on_crl, a, &e), &e);
-    pthread_mutex_lock(&a->lock);
-    while (!a->done)
-        pthread_cond_wait(&a->come, &a->lock);
-    pthread_mutex_unlock(&a->lock);
+    asked_wait(&a->asked);
     buf_free(&b);
 }
 
@@ -565,7 +542,7 @@ static void crls(void **state)
     const uint64_t beyond = (UINT64_C(1) << 48) + last + 1;
     ask_crl(&a, &beyond, 1);
     assert_null(a.crl);
-    assert_string_equal(a.e.rule, "crl-serial");
+    assert_string_equal(a.asked.e.rule, "crl-serial");
     assert_int_equal(house_stop(&house), 0);
     assert_ok(tlog_verify_dir(house.config->log.dir, &vkey, &report, NULL, NULL, &e), &e);
     house_start(&house);

@@ -2,6 +2,7 @@
 #include "base/jose.h"
 #include "ca/client.h"
 #include "tlog/record.h"
+#include "unit/ca/asked.h"
 #include "unit/ca/house.h"
 #include <pthread.h>
 
@@ -65,10 +66,7 @@ static int teardown(void **state)
 /* --- asking ------------------------------------------------------------------------------------------- */
 
 struct answer {
-    pthread_mutex_t lock;
-    pthread_cond_t come;
-    bool done;
-    struct err e;
+    struct asked asked;
     uint64_t index;
     int64_t issued, expires;
     char jwt[CA_JWT_BYTES + 1]; /* "": refused */
@@ -77,31 +75,22 @@ struct answer {
 static void on_answer(void *arg, const struct ca_jwt_signed *r, const struct err *e)
 {
     struct answer *a = arg;
-    pthread_mutex_lock(&a->lock);
     if (r) {
         a->index = r->index;
         a->issued = r->issued;
         a->expires = r->expires;
         memcpy(a->jwt, r->jwt.p, r->jwt.len);
-    } else {
-        a->e = *e;
     }
-    a->done = true;
-    pthread_cond_signal(&a->come);
-    pthread_mutex_unlock(&a->lock);
+    asked_settle(&a->asked, e);
 }
 
 static void ask(struct answer *a, const struct ca_jwt *m)
 {
     struct err e = {0};
     memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->come, NULL);
+    asked_begin(&a->asked);
     assert_ok(ca_client_jwt(client, m, on_answer, a, &e), &e);
-    pthread_mutex_lock(&a->lock);
-    while (!a->done)
-        pthread_cond_wait(&a->come, &a->lock);
-    pthread_mutex_unlock(&a->lock);
+    asked_wait(&a->asked);
 }
 
 static void asked_in_vain(const struct ca_jwt *m, const char *rule)
@@ -109,7 +98,7 @@ static void asked_in_vain(const struct ca_jwt *m, const char *rule)
     static struct answer a;
     ask(&a, m);
     assert_string_equal(a.jwt, "");
-    assert_string_equal(a.e.rule, rule);
+    assert_string_equal(a.asked.e.rule, rule);
 }
 
 /* --- verifying ------------------------------------------------------------------------------------------ */
@@ -218,7 +207,7 @@ static void rate(void **state)
     unsigned refused = 0;
     for (int i = 0; i < 20; i++) {
         ask(&a, &m);
-        refused += strcmp(a.e.rule, "rate") == 0;
+        refused += strcmp(a.asked.e.rule, "rate") == 0;
     }
     assert_true(refused > 0);
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "ca/client.h"
 #include "ca/record.h"
+#include "unit/ca/asked.h"
 #include "unit/ca/house.h"
 #include <pthread.h>
 
@@ -41,22 +42,14 @@ static int teardown(void **state)
 /* --- asking ------------------------------------------------------------------------------------- */
 
 struct answer {
-    pthread_mutex_t lock;
-    pthread_cond_t come;
-    bool done;
+    struct asked asked;
     uint64_t index;
-    struct err e;
 };
 
 static void settle(struct answer *a, uint64_t index, const struct err *e)
 {
-    pthread_mutex_lock(&a->lock);
     a->index = index;
-    if (e)
-        a->e = *e;
-    a->done = true;
-    pthread_cond_signal(&a->come);
-    pthread_mutex_unlock(&a->lock);
+    asked_settle(&a->asked, e);
 }
 
 static void recorded(void *arg, uint64_t index, const struct err *e)
@@ -69,26 +62,11 @@ static void issued(void *arg, const struct ca_issued *r, const struct err *e)
     settle(arg, r ? r->index : 0, e);
 }
 
-static void begin(struct answer *a)
-{
-    memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->come, NULL);
-}
-
-static void wait_for(struct answer *a)
-{
-    pthread_mutex_lock(&a->lock);
-    while (!a->done)
-        pthread_cond_wait(&a->come, &a->lock);
-    pthread_mutex_unlock(&a->lock);
-}
-
 static void send_body(struct answer *a, uint16_t type, struct bytes body)
 {
     struct err e = {0};
     const struct ca_record m = {type, body};
-    begin(a);
+    asked_begin(&a->asked);
     assert_ok(ca_client_record(client, &m, recorded, a, &e), &e);
 }
 
@@ -147,8 +125,8 @@ static void stands_in_the_log(void **state)
     buf_init(&entry, TLOG_ENTRY_MAX + 1);
     buf_init(&note, TLOG_NOTE_MAX);
     send_record(&a, &r);
-    wait_for(&a);
-    assert_ok(a.e.code == ERR_NONE ? 0 : -1, &a.e);
+    asked_wait(&a.asked);
+    assert_ok(a.asked.e.code == ERR_NONE ? 0 : -1, &a.asked.e);
     published(a.index, &entry, &note);
     assert_ok(tlog_entry_parse(&t, entry.p, entry.len, &e), &e);
     assert_int_equal(t.type, TLOG_ENTRY_REFUSAL);
@@ -173,13 +151,13 @@ static void beside_certificates(void **state)
         if (i % 2) {
             send_record(&a[i], &r);
         } else {
-            begin(&a[i]);
+            asked_begin(&a[i].asked);
             assert_ok(ca_client_issue(client, &m, issued, &a[i], &e), &e);
         }
     }
     for (int i = 0; i < MANY; i++) {
-        wait_for(&a[i]);
-        assert_ok(a[i].e.code == ERR_NONE ? 0 : -1, &a[i].e);
+        asked_wait(&a[i].asked);
+        assert_ok(a[i].asked.e.code == ERR_NONE ? 0 : -1, &a[i].asked.e);
         assert_true(a[i].index < sizeof seen && !seen[a[i].index]);
         seen[a[i].index] = true;
     }
@@ -188,10 +166,10 @@ static void beside_certificates(void **state)
 
 static void refused(struct answer *a, const char *rule)
 {
-    wait_for(a);
-    if (a->e.code == ERR_NONE)
+    asked_wait(&a->asked);
+    if (a->asked.e.code == ERR_NONE)
         fail_msg("recorded, and should have been refused by %s", rule);
-    assert_string_equal(a->e.rule, rule);
+    assert_string_equal(a->asked.e.rule, rule);
 }
 
 static void not_for_others(void **state)
@@ -208,8 +186,8 @@ static void not_for_others(void **state)
     refused(&a, "record-format");
     r = refusal();
     send_record(&a, &r); /* and the signer is as well as before */
-    wait_for(&a);
-    assert_int_equal(a.e.code, ERR_NONE);
+    asked_wait(&a.asked);
+    assert_int_equal(a.asked.e.code, ERR_NONE);
 }
 
 /* However fast or slow the machine, each second lets through at most RECORDS_A_SECOND, and one
@@ -224,10 +202,10 @@ static void capped(void **state)
     for (int i = 0; i < FLOOD; i++)
         send_record(&a[i], &r);
     for (int i = 0; i < FLOOD; i++) {
-        wait_for(&a[i]);
-        if (a[i].e.code == ERR_NONE)
+        asked_wait(&a[i].asked);
+        if (a[i].asked.e.code == ERR_NONE)
             continue;
-        assert_string_equal(a[i].e.rule, "rate");
+        assert_string_equal(a[i].asked.e.rule, "rate");
         over++;
     }
     int64_t seconds = (clock_mono_ms() - start) / 1000;
