@@ -416,6 +416,32 @@ static inline void expect(struct wait *w, const char *rule, const char *where, i
 }
 #define EXPECT(w, rule) expect(w, rule, __FILE__, __LINE__)
 
+static inline void on_taken_back(void *arg, const struct ra_revocation *r, const struct err *e)
+{
+    struct wait *w = arg;
+    pthread_mutex_lock(&w->lock);
+    if (!r == !e)
+        abort();
+    wait_wake(w, e);
+}
+
+/* Revokes. */
+static inline void take_back(struct fx *x, enum tlog_revoked_by by, const char *value)
+{
+    struct wait w;
+    wait_init(&w);
+    ra_revoke(x->ra, &(struct ra_revoke){.by = by, .value = value, .reason = 1, .actor = "uid:7"}, on_taken_back, &w);
+    EXPECT(&w, NULL);
+}
+
+static inline void delete_entry(struct fx *x, const char *id)
+{
+    struct wait w;
+    wait_init(&w);
+    ra_entry_delete(x->ra, id, NULL, on_entry, &w);
+    EXPECT(&w, NULL);
+}
+
 static inline struct ra_entry entry_of(char *spiffe_id)
 {
     return (struct ra_entry){.spiffe_id = spiffe_id};

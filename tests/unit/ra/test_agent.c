@@ -194,14 +194,6 @@ static void update(const char *parent, const char *selector)
     EXPECT(&w, NULL);
 }
 
-static void delete_entry(const char *id)
-{
-    struct wait w;
-    wait_init(&w);
-    ra_entry_delete(x.ra, id, NULL, on_entry, &w);
-    EXPECT(&w, NULL);
-}
-
 static void test_entry_changes(void **state)
 {
     struct ra_session *s = vouched();
@@ -219,7 +211,7 @@ static void test_entry_changes(void **state)
     ends(s);
     update(AGENT, both[0]);
     s = vouched();
-    delete_entry(SHOP);
+    delete_entry(&x, SHOP);
     make_behind(&x, SHOP, AGENT, both, 2);
     ends(s);
     ra_session_release(vouched());
@@ -251,27 +243,11 @@ static void test_kept(void **state)
 static void test_parent_goes(void **state)
 {
     struct ra_session *s = vouched();
-    delete_entry(AGENT);
+    delete_entry(&x, AGENT);
     assert_false(ra_session_authorized(x.ra, s, SHOP));
     say(s, &one, SHOP, both, 2, "x509pop-entry");
     make_entry(&x, AGENT, NULL, NULL); /* another of that name did not vouch */
     ends(s);
-}
-
-static void on_revoked(void *arg, const struct ra_revocation *r, const struct err *e)
-{
-    struct wait *w = arg;
-    pthread_mutex_lock(&w->lock);
-    wait_wake(w, e);
-}
-
-static void revoke_it(enum tlog_revoked_by by, const char *value)
-{
-    struct wait w;
-    const struct ra_revoke want = {.by = by, .value = value, .reason = 1};
-    wait_init(&w);
-    ra_revoke(x.ra, &want, on_revoked, &w);
-    EXPECT(&w, NULL);
 }
 
 /* Until it gets through: once the log has the revocation, an SVID that is logged later is good. */
@@ -303,8 +279,8 @@ static void by_way(enum tlog_revoked_by by, const char *value)
     struct ra_session *s = vouched(), *fresh = make_session(&x), *two_s = make_session(&x);
     make_behind(&x, WEB "/behind", AGENT2, both, 1);
     say(two_s, &two, WEB "/behind", both, 1, NULL);
-    revoke_it(by, value);
-    say(fresh, &one, SHOP, both, 2, "svid-revoked");
+    take_back(&x, by, value);
+    say(fresh, &one, SHOP, both, 2, "revoked");
     assert_int_equal(ra_session_revoked(s), by == TLOG_BY_AGENT);
     assert_int_equal(ra_session_authorized(x.ra, two_s, WEB "/behind"), by != TLOG_BY_PREFIX);
     ra_session_release(fresh);
@@ -356,7 +332,7 @@ static void test_under_way(void **state)
     unsigned before = atomic_load(&x.signer.asked);
     pthread_mutex_lock(&x.signer.lock);
     order_new(&x, s, &(struct ask){.uri = SHOP, .csr = &csr}, &w);
-    revoke_it(TLOG_BY_SERIAL, one.serial);
+    take_back(&x, TLOG_BY_SERIAL, one.serial);
     pthread_mutex_unlock(&x.signer.lock);
     EXPECT(&w, "svid-revoked");
     assert_int_equal(atomic_load(&x.signer.asked), before + 1);
@@ -395,7 +371,7 @@ static void test_many(void **state)
     assert_int_equal(s->authz_valid, MANY);
     assert_int_equal(x.ra->pairs.count, MANY);
     pthread_mutex_unlock(&x.ra->lock);
-    revoke_it(TLOG_BY_AGENT, AGENT);
+    take_back(&x, TLOG_BY_AGENT, AGENT);
     ra_stats(x.ra, &st);
     assert_int_equal(st.authorizations, 0);
     assert_int_equal(x.ra->pairs.count, 0);

@@ -71,14 +71,6 @@ static void update(const char *id, const char *parent)
     EXPECT(&w, NULL);
 }
 
-static void delete_entry(const char *id)
-{
-    struct wait w;
-    wait_init(&w);
-    ra_entry_delete(x.ra, id, NULL, on_entry, &w);
-    EXPECT(&w, NULL);
-}
-
 static void make(int i, const char *parent)
 {
     char id[64];
@@ -131,10 +123,10 @@ static void test_versions(void **state)
     assert_string_equal(now, v[3]);
     update(id, AGENT);
     assert_int_equal(all(v[4]), 2);
-    delete_entry(id);
+    delete_entry(&x, id);
     assert_int_equal(all(v[5]), 1);
     snprintf(id, sizeof id, NAME, 1);
-    delete_entry(id);
+    delete_entry(&x, id);
     assert_int_equal(all(v[6]), 0);
     assert_string_equal(v[6], v[0]); /* the same nothing */
     make(1, AGENT);
@@ -185,7 +177,7 @@ static void test_pages(void **state)
     seen = ask_fits(AGENT, NULL, seen.last, SIZE_MAX, now, false, true);
     assert_string_equal(seen.first, tenth);
     /* after one that is gone, and after the last */
-    delete_entry(tenth);
+    delete_entry(&x, tenth);
     seen = ask_fits(AGENT, NULL, tenth, 1, now, false, true);
     snprintf(tenth, sizeof tenth, NAME, 11);
     assert_string_equal(seen.first, tenth);
@@ -206,7 +198,7 @@ static void test_who_may(void **state)
     assert_string_equal(e.rule, "agent-session");
     q.agent = x.ra->authority;
     assert_int_equal(ra_agent_entries(x.ra, s, &q, note, &v, &e), -1);
-    delete_entry(AGENT);
+    delete_entry(&x, AGENT);
     q.agent = AGENT;
     assert_int_equal(ra_agent_entries(x.ra, s, &q, note, &v, &e), -1);
     assert_int_equal(v.n, 0);

@@ -67,8 +67,6 @@ static struct ra_session *authorized(const char *id)
     return s;
 }
 
-static void revoke_it(enum tlog_revoked_by by, const char *value);
-
 static void test_granted(void **state)
 {
     uint8_t secret[32], raw[32];
@@ -194,53 +192,34 @@ static void test_lifetime(void **state)
     ra_session_release(s);
 }
 
-static void on_revoked(void *arg, const struct ra_revocation *r, const struct err *e)
-{
-    struct wait *w = arg;
-    pthread_mutex_lock(&w->lock);
-    wait_wake(w, e);
-}
-
-static void revoke_it(enum tlog_revoked_by by, const char *value)
-{
-    struct wait w;
-    wait_init(&w);
-    ra_revoke(x.ra, &(struct ra_revoke){.by = by, .value = value, .reason = 1, .actor = "uid:7"}, on_revoked, &w);
-    EXPECT(&w, NULL);
-}
-
 static void test_revoked(void **state)
 {
-    struct wait w;
     struct ra_session *s = authorized(WEB);
-    revoke_it(TLOG_BY_ID, WEB);
-    ask_for(s, WEB, 0, NULL, "session-revoked");
+    take_back(&x, TLOG_BY_ID, WEB);
+    ask_for(s, WEB, 0, NULL, "revoked");
     ra_session_release(s);
 
     s = authorized(BELOW);
-    revoke_it(TLOG_BY_PREFIX, TEAM);
-    ask_for(s, BELOW, 0, NULL, "session-revoked");
+    take_back(&x, TLOG_BY_PREFIX, TEAM);
+    ask_for(s, BELOW, 0, NULL, "revoked");
     ra_session_release(s);
 
     s = authorized(DB);
-    wait_init(&w);
     pthread_mutex_lock(&x.ra->lock);
     char entry[RA_ID_LEN + 1];
     memcpy(entry, registry_by_spiffe_id(&x.ra->entries, DB)->x.id, sizeof entry);
     pthread_mutex_unlock(&x.ra->lock);
-    revoke_it(TLOG_BY_ENTRY, entry);
-    ask_for(s, DB, 0, NULL, "session-revoked");
+    take_back(&x, TLOG_BY_ENTRY, entry);
+    ask_for(s, DB, 0, NULL, "revoked");
     ra_session_release(s);
 
     s = authorized(TEAM);
-    revoke_it(TLOG_BY_AGENT, TEAM); /* the token proved itself */
-    ask_for(s, TEAM, 0, NULL, "session-revoked");
+    take_back(&x, TLOG_BY_AGENT, TEAM); /* the token proved itself */
+    ask_for(s, TEAM, 0, NULL, "revoked");
     ra_session_release(s);
 
     s = authorized(WEB); /* with evidence made since, again */
-    wait_init(&w);
-    ra_entry_delete(x.ra, WEB, "uid:7", on_entry, &w);
-    EXPECT(&w, NULL);
+    delete_entry(&x, WEB);
     ask_for(s, WEB, 0, NULL, "authorization");
     ra_session_release(s);
 }
@@ -252,7 +231,7 @@ static void test_revoked_meanwhile(void **state)
     struct ra_session *s = authorized(WEB);
     pthread_mutex_lock(&x.signer.lock); /* it answers nobody */
     ask_begin(&g, s, WEB, 0, NULL);
-    revoke_it(TLOG_BY_ID, WEB);
+    take_back(&x, TLOG_BY_ID, WEB);
     pthread_mutex_unlock(&x.signer.lock);
     EXPECT(&g.w, "session-revoked");
     assert_string_equal(g.jwt, "");

@@ -66,13 +66,6 @@ static void test_rotated(void **state)
 
 /* --- revocations ------------------------------------------------------------------------------------------------------ */
 
-static void on_revoked(void *arg, const struct ra_revocation *r, const struct err *e)
-{
-    struct wait *w = arg;
-    pthread_mutex_lock(&w->lock);
-    wait_wake(w, e);
-}
-
 static bool newest(void *arg, const struct ra_revocation *r)
 {
     *(struct ra_revocation *)arg = *r;
@@ -91,15 +84,11 @@ static bool pulled(uint64_t index, const char *id, const char *entry, const char
 /* Also after a restart; what is logged later is not meant by names that outlive a certificate. */
 static void judge(enum tlog_revoked_by by, const char *value, bool later_too)
 {
-    struct wait w;
     struct ra_revocation last = {0};
     struct err e = {0};
     bool more;
-    const struct ra_revoke want = {.by = by, .value = value, .reason = 1};
     assert_false(pulled(OLD, SHOP, "e1", AGENT));
-    wait_init(&w);
-    ra_revoke(x.ra, &want, on_revoked, &w);
-    EXPECT(&w, NULL);
+    take_back(&x, by, value);
     for (int i = 0; i < 2; i++) {
         assert_true(pulled(OLD, SHOP, "e1", AGENT));
         do {
@@ -146,11 +135,8 @@ static void test_entry(void **state)
     EXPECT(&w, NULL);
     char entry[RA_ID_LEN + 1];
     memcpy(entry, w.entry_id, sizeof entry);
-    const struct ra_revoke want = {.by = TLOG_BY_ENTRY, .value = entry, .reason = 1};
     assert_false(pulled(OLD, SHOP, entry, AGENT));
-    wait_init(&w);
-    ra_revoke(x.ra, &want, on_revoked, &w);
-    EXPECT(&w, NULL);
+    take_back(&x, TLOG_BY_ENTRY, entry);
     assert_true(pulled(OLD, SHOP, entry, AGENT));
     assert_false(pulled(OLD, SHOP, "another", AGENT)); /* of an entry before this one */
 }
