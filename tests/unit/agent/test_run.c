@@ -221,6 +221,23 @@ static void jwt_wanted(void **state)
 #define REPORTS "n=0; trap 'n=$((n+1)); echo got $n $(sed -n 2p $MAYFLY_SVID) >>$OUT' HUP; " \
                 "trap 'echo term >>$OUT; exit 5' TERM; echo ready $$ >>$OUT; while :; do sleep 0.05; done"
 
+/* Told of each rotation by SIGHUP; the first identity is there. */
+static pid_t start_reporting(struct run_config *c)
+{
+    c->rotate = RUN_SIGNAL;
+    c->signal = SIGHUP;
+    pid_t pid = start(c);
+    say("1");
+    hears(out, "ready");
+    return pid;
+}
+
+static void ends_well(pid_t pid)
+{
+    kill(pid, SIGTERM);
+    assert_int_equal(end_of(pid), 5);
+}
+
 static void rotates_silently(void **state)
 {
     char *argv[4], path[300];
@@ -231,8 +248,7 @@ static void rotates_silently(void **state)
     say("2");
     snprintf(path, sizeof path, "%s/svid.pem", dir);
     hears(path, "MAEC\n");
-    kill(pid, SIGTERM);
-    assert_int_equal(end_of(pid), 5);
+    ends_well(pid);
     char got[1024];
     slurp(out, got, sizeof got);
     assert_null(strstr(got, "got"));
@@ -243,17 +259,12 @@ static void rotates_with_a_signal(void **state)
 {
     char *argv[4];
     struct run_config c = config(argv, REPORTS);
-    c.rotate = RUN_SIGNAL;
-    c.signal = SIGHUP;
-    pid_t pid = start(&c);
-    say("1");
-    hears(out, "ready");
+    pid_t pid = start_reporting(&c);
     say("2");
     hears(out, "got 1 MAEC\n");
     say("23"); /* the same again is nothing new */
     hears(out, "got 2 MAED\n");
-    kill(pid, SIGTERM);
-    assert_int_equal(end_of(pid), 5);
+    ends_well(pid);
 }
 
 /* A set that cannot be written is tried again: the next identity may be far. */
@@ -261,11 +272,7 @@ static void writes_again(void **state)
 {
     char *argv[4], path[300];
     struct run_config c = config(argv, REPORTS);
-    c.rotate = RUN_SIGNAL;
-    c.signal = SIGHUP;
-    pid_t pid = start(&c);
-    say("1");
-    hears(out, "ready");
+    pid_t pid = start_reporting(&c);
     snprintf(path, sizeof path, "%s/svid.pem", dir);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(mkdir(path, 0700), 0);
@@ -273,8 +280,7 @@ static void writes_again(void **state)
     hears(scratch_path("err"), "keeps the old one");
     assert_int_equal(rmdir(path), 0);
     hears(out, "got 1 MAEC\n");
-    kill(pid, SIGTERM);
-    assert_int_equal(end_of(pid), 5);
+    ends_well(pid);
 }
 
 /* Another identity wants another JWT first; the program is told when both are there. */
@@ -282,16 +288,11 @@ static void told_after_the_jwt(void **state)
 {
     char *argv[4];
     struct run_config c = config(argv, REPORTS);
-    c.rotate = RUN_SIGNAL;
-    c.signal = SIGHUP;
     c.audience[c.audience_count++] = "aud";
-    pid_t pid = start(&c);
-    say("1");
-    hears(out, "ready");
+    pid_t pid = start_reporting(&c);
     say("d");
     hears(out, "got 1 MAEF\n");
-    kill(pid, SIGTERM);
-    assert_int_equal(end_of(pid), 5);
+    ends_well(pid);
 }
 
 static void rotates_with_a_restart(void **state)
@@ -400,11 +401,7 @@ static void agent_away(void **state)
 {
     char *argv[4], got[8192];
     struct run_config c = config(argv, REPORTS);
-    c.rotate = RUN_SIGNAL;
-    c.signal = SIGHUP;
-    pid_t pid = start(&c);
-    say("1");
-    hears(out, "ready");
+    pid_t pid = start_reporting(&c);
     say("uuupu1");
     hears(scratch_path("err"), "the agent answers again");
     slurp(scratch_path("err"), got, sizeof got);
@@ -416,8 +413,7 @@ static void agent_away(void **state)
     hears(scratch_path("err"), "the program goes on with what it has");
     say("2");
     hears(out, "got 1 MAEC");
-    kill(pid, SIGTERM);
-    assert_int_equal(end_of(pid), 5);
+    ends_well(pid);
 }
 
 /* As a container's first process: orphans are waited for. */
