@@ -31,6 +31,14 @@ stubs() { # of our .proto files, in $work/stubs
   $python -m grpc_tools.protoc -I "$root/workload" -I /usr/include --python_out="$work/stubs" \
     --grpc_python_out="$work/stubs" workload.proto sds.proto
 }
+# A client that keeps a stream open; what it hears is in $work/stream.out.
+stream_start() { # [options of agent_stream.py...]
+  : >"$work/stream.out"
+  $python "$here/agent_stream.py" --stubs "$work/stubs" --socket "$agent_socket" "$@" >"$work/stream.out" 2>"$work/stream.err" &
+  stream=$!
+}
+stream_stop() { kill -KILL "$stream" 2>/dev/null || true; wait "$stream" 2>/dev/null || true; }
+seen() { [ "$(grep -c "^$1" "$work/stream.out")" -ge "$2" ]; } # words times
 agent_config() { # id [more of it]
   cat >"$work/agent.yaml" <<Y
 server: $url

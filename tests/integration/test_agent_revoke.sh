@@ -28,12 +28,6 @@ revoke() { mayfly revoke --dir "$a" --json "$@" >"$work/revoked" || fail "not re
 says() { grep -q -- "$1" "$work/agent.log"; }
 count() { grep -c -- "$1" "$work/agent.log" || true; }
 failures() { health metrics | awk '/^mayfly_agent_(renewals|issued|jwt_svids)_total\{outcome="failed"\}/ { n += $2 } END { print n }'; }
-seen() { [ "$(grep -c "^$1" "$work/stream.out")" -ge "$2" ]; }
-stream_start() {
-  : >"$work/stream.out"
-  $python "$here/agent_stream.py" --stubs "$work/stubs" --socket "$agent_socket" "$@" >"$work/stream.out" 2>"$work/stream.err" &
-  stream=$!
-}
 stream_start
 until_true "an SVID by the API" seen svid 1
 web=$(serial web) db=$(serial db) cache=$(serial cache)

@@ -8,38 +8,21 @@ mkdir "$work/out"
 host=spiffe://test.example/host/one web=spiffe://test.example/web files=spiffe://test.example/files
 me=$(id -u)
 
-seen() { [ "$(grep -c "^$1" "$work/stream.out")" -ge "$2" ]; }
-stream_start() {
-  : >"$work/stream.out"
-  $python "$here/agent_stream.py" --stubs "$work/stubs" --socket "$work/run/agent.sock" "$@" >"$work/stream.out" 2>"$work/stream.err" &
-  stream=$!
-}
-stream_stop() { kill -KILL "$stream" 2>/dev/null || true; wait "$stream" 2>/dev/null || true; }
-
 init
 start || fail "the authority does not start"
 entry "$host" --selector agent:host --ttl 30
 entry spiffe://test.example/other --parent "$host" --selector "unix:uid:65533" --ttl 10
 entry "$files" --parent "$host" --selector "files:dir:$work/out/set" --ttl 12
 
-cat >"$work/agent.yaml" <<Y
-server: $url
-id: $host
-join_token_file: token
-state_dir: state
-socket: {path: $work/run/agent.sock}
-http: unix:$work/run/http.sock
-files:
-  - {id: $files, dir: $work/out/set, mode: "0640", combined: true, jwt_audience: [db], reload: "echo \$MAYFLY_SPIFFE_ID >>$work/out/hook"}
-logging: {level: debug}
-Y
+agent_config "$host" "files:
+  - {id: $files, dir: $work/out/set, mode: \"0640\", combined: true, jwt_audience: [db], reload: \"echo \$MAYFLY_SPIFFE_ID >>$work/out/hook\"}"
 has 'good: ' <<<"$(mayfly-agent serve --config "$work/agent.yaml" --check)" || fail "--check"
 refuses 1 "unknown key" mayfly-agent serve --config "$a/mayfly.yaml" --check
 
 # Without a token there is nothing to begin with, and it says what to do.
 refuses 4 "mayfly token create --id $host" mayfly-agent serve --config "$work/agent.yaml"
 
-(umask 077; token "$host" >"$work/token")
+agent_token "$host"
 agent_start
 until_true "the agent becomes ready" ready
 pass "own SVID by a join token, and ready"

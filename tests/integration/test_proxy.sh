@@ -5,10 +5,8 @@ run=$work/run
 mkdir -p "$run"
 metric() { curl -sf "http://127.0.0.1:$1/metrics" | sed -n "s/^$2 //p"; }
 sum() { curl -sf "http://127.0.0.1:$1/metrics" | awk -v name="$2" 'index($0, name "{") == 1 { n += $NF } END { print n + 0 }'; }
-until_ready() { # http port
-  for _ in $(seq 300); do curl -sf "http://127.0.0.1:$1/ready" >/dev/null 2>&1 && return 0; sleep 0.1; done
-  return 1
-}
+is_ready() { curl -sf "http://127.0.0.1:$1/ready" >/dev/null 2>&1; } # http port
+until_ready() { eventually is_ready "$1"; }
 echo_port=$(free_port)
 bench_proxy_load echo "$echo_port" &
 
@@ -16,7 +14,7 @@ bench_proxy_load echo "$echo_port" &
 count=${ROTATIONS:-1000}
 proxy_agent "$run" "${ROTATE_MS:-25}" "$count" &
 agent=$!
-for _ in $(seq 100); do [ -S "$run/client.sock" ] && break; sleep 0.1; done
+eventually test -S "$run/client.sock" || fail "no agent"
 sport=$(free_port) cport=$(free_port) shttp=$(free_port) chttp=$(free_port)
 SPIFFE_ENDPOINT_SOCKET=unix://$run/server.sock mayfly-proxy server --listen "127.0.0.1:$sport" --to "127.0.0.1:$echo_port" \
   --allow spiffe://example.org/client --require-log-proof --http "127.0.0.1:$shttp" 2>"$work/server.log" &
@@ -94,9 +92,8 @@ done
 pass "peers refused: another, unlogged, expired, foreign; each with its reason"
 proxy_pki example.org "/server~8=$work/short" # now, for its seconds run: expired when it comes, it would not be taken at all
 mv "$work/short"/* "$work/folder/"
-for _ in $(seq 300); do curl -sf "http://127.0.0.1:$shttp/ready" >/dev/null || break; sleep 0.1; done
-for _ in $(seq 100); do grep -q 'our certificate has expired' "$work/folder.log" && break; sleep 0.1; done
-grep -q 'our certificate has expired' "$work/folder.log" || fail "nothing was said of our own expiry"
+eventually grep -q 'our certificate has expired' "$work/folder.log" || fail "nothing was said of our own expiry"
+! is_ready "$shttp" || fail "ready with an expired certificate"
 [ -z "$(try "$work/c")" ] || fail "served with an expired certificate"
 [ "$(metric "$shttp" 'mayfly_proxy_failed_total{listener="127.0.0.1:'"$sport"'",reason="own_expired"}')" -ge 1 ] || fail "own_expired is not counted"
 proxy_pki new.example /server="$work/new" # another authority: the folder is replaced as a whole

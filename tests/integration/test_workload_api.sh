@@ -10,8 +10,7 @@ $python -m grpc_tools.protoc -I "$root/workload" -I /usr/include --python_out="$
 socket=$work/api/agent.sock
 workload_fake "$socket" >"$work/fake.out" 2>"$work/fake.log" &
 fake=$!
-for _ in $(seq 300); do has '^ready' "$work/fake.out" && break; sleep 0.05; done
-has '^ready' "$work/fake.out" || { cat "$work/fake.log"; fail "the fake does not start"; }
+eventually has '^ready' "$work/fake.out" || { cat "$work/fake.log"; fail "the fake does not start"; }
 [ "$(stat -c %a "$socket")" = 666 ] || fail "the socket's mode is $(stat -c %a "$socket")"
 
 # A second one finds the socket taken; one after a crash does not.
@@ -26,6 +25,5 @@ code=0; wait $fake || code=$?
 
 workload_fake "$socket" >"$work/fake.out" 2>"$work/fake.log" &
 fake=$!
-for _ in $(seq 300); do has '^ready' "$work/fake.out" && break; sleep 0.05; done
-has '^ready' "$work/fake.out" || { cat "$work/fake.log"; fail "the stale socket is in the way"; }
+eventually has '^ready' "$work/fake.out" || { cat "$work/fake.log"; fail "the stale socket is in the way"; }
 pass "the Workload API and SDS as the standard has them"
