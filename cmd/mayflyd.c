@@ -4,6 +4,7 @@
 #include "cmd/mayflyd.h"
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,24 @@ static int parse_user(const char *s, struct user_ids *u)
     return 0;
 }
 
-int main(int argc, char **argv)
+struct command {
+    const char *role; /* NULL: the parent */
+    bool check;
+    struct mayflyd_role_args args;
+};
+
+static int bad_use(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int bad_use(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    return EXIT_BAD_USE;
+}
+
+/* The exit code, or -1 to go on. */
+static int parse(struct command *c, int argc, char **argv)
 {
     enum { OPT_CHECK = 256, OPT_ROLE, OPT_SELF, OPT_PEER, OPT_NOTARY, OPT_FIRST, OPT_CLOCK, OPT_STORE };
     static const struct option options[] = {
@@ -67,71 +85,77 @@ int main(int argc, char **argv)
         {"accept-clock-back", no_argument, NULL, OPT_CLOCK},
         {"accept-older-store", no_argument, NULL, OPT_STORE},
         {NULL, 0, NULL, 0}};
+    struct mayflyd_role_args *a = &c->args;
     const char *path = getenv("MAYFLY_DIR");
-    const char *role = NULL;
-    bool check = false;
-    struct mayflyd_role_args args = {.self = {(uid_t)-1, (gid_t)-1}, .peer = {(uid_t)-1, (gid_t)-1},
-                                    .notary = {(uid_t)-1, (gid_t)-1}};
     for (int o; (o = getopt_long(argc, argv, "c:hV", options, NULL)) != -1;) {
         switch (o) {
         case 'c': path = optarg; break;
-        case OPT_CHECK: check = true; break;
-        case OPT_ROLE: role = optarg; break;
-        case OPT_FIRST: args.first_start = true; break;
-        case OPT_CLOCK: args.accept_clock_back = true; break;
-        case OPT_STORE: args.accept_older_store = true; break;
+        case OPT_CHECK: c->check = true; break;
+        case OPT_ROLE: c->role = optarg; break;
+        case OPT_FIRST: a->first_start = true; break;
+        case OPT_CLOCK: a->accept_clock_back = true; break;
+        case OPT_STORE: a->accept_older_store = true; break;
         case OPT_SELF:
         case OPT_PEER:
         case OPT_NOTARY:
-            if (parse_user(optarg, o == OPT_SELF ? &args.self : o == OPT_PEER ? &args.peer : &args.notary) < 0) {
-                fprintf(stderr, "mayflyd: %s is not uid:gid\n", optarg);
-                return EXIT_BAD_USE;
-            }
+            if (parse_user(optarg, o == OPT_SELF ? &a->self : o == OPT_PEER ? &a->peer : &a->notary) < 0)
+                return bad_use("mayflyd: %s is not uid:gid\n", optarg);
             break;
         case 'h': usage(stdout); return EXIT_OK;
         case 'V': puts("mayflyd " MAYFLY_VERSION); return EXIT_OK;
-        default: fputs("Try 'mayflyd --help'.\n", stderr); return EXIT_BAD_USE;
+        default: return bad_use("Try 'mayflyd --help'.\n");
         }
     }
-    if (optind < argc) {
-        fprintf(stderr, "mayflyd: unexpected '%s'. Try 'mayflyd --help'.\n", argv[optind]);
-        return EXIT_BAD_USE;
-    }
-    args.config_path = path && *path ? path : ".";
-    if (role && strcmp(role, "signer") == 0)
-        return role_signer(&args);
-    if (role && strcmp(role, "frontend") == 0)
-        return role_frontend(&args);
-    if (role && strcmp(role, "notary") == 0)
-        return role_notary(&args);
-    if (role) {
-        fprintf(stderr, "mayflyd: no role '%s'\n", role);
-        return EXIT_BAD_USE;
-    }
+    a->config_path = path && *path ? path : ".";
+    return optind < argc ? bad_use("mayflyd: unexpected '%s'. Try 'mayflyd --help'.\n", argv[optind]) : -1;
+}
+
+static int role_run(const char *role, const struct mayflyd_role_args *a)
+{
+    if (strcmp(role, "signer") == 0)
+        return role_signer(a);
+    if (strcmp(role, "frontend") == 0)
+        return role_frontend(a);
+    if (strcmp(role, "notary") == 0)
+        return role_notary(a);
+    return bad_use("mayflyd: no role '%s'\n", role);
+}
+
+/* Read, and the witnesses' keys in it; with check also whether its users are there. NULL: it was said why not. */
+static struct config *load(const struct command *c)
+{
     struct err e = {0};
-    struct config *config = config_load(args.config_path, &e);
-    if (!config) {
-        fprintf(stderr, "mayflyd: %s\n", e.msg);
-        return EXIT_FATAL;
-    }
     struct witnesses keys;
-    if (witnesses_load(&keys, config, &e) < 0) {
-        fprintf(stderr, "mayflyd: %s\n", e.msg);
+    struct config *config = config_load(c->args.config_path, &e);
+    if (config) {
+        int rc = witnesses_load(&keys, config, &e);
         witnesses_free(&keys);
-        config_free(config);
+        if (rc == 0 && c->check)
+            rc = parent_check_users(config, &e);
+        if (rc == 0)
+            return config;
+    }
+    fprintf(stderr, "mayflyd: %s\n", e.msg);
+    config_free(config);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct command c = {
+        .args = {.self = {(uid_t)-1, (gid_t)-1}, .peer = {(uid_t)-1, (gid_t)-1}, .notary = {(uid_t)-1, (gid_t)-1}}};
+    int code = parse(&c, argc, argv);
+    if (code >= 0)
+        return code;
+    if (c.role)
+        return role_run(c.role, &c.args);
+    struct config *config = load(&c);
+    if (!config)
         return EXIT_FATAL;
-    }
-    witnesses_free(&keys);
-    if (check && parent_check_users(config, &e) < 0) {
-        fprintf(stderr, "mayflyd: %s\n", e.msg);
-        config_free(config);
-        return EXIT_FATAL;
-    }
-    if (check) {
-        printf("%s/%s: ok (trust domain %s, listening on %s:%u)\n", config->dir, CONFIG_FILE,
-               config->trust_domain, config->listen_host, config->listen_port);
-        config_free(config);
-        return EXIT_OK;
-    }
-    return parent_run(&args, config);
+    if (!c.check)
+        return parent_run(&c.args, config);
+    printf("%s/%s: ok (trust domain %s, listening on %s:%u)\n", config->dir, CONFIG_FILE, config->trust_domain,
+           config->listen_host, config->listen_port);
+    config_free(config);
+    return EXIT_OK;
 }
