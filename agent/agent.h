@@ -30,7 +30,7 @@ void acme_identity_free(struct acme_identity *i);
 typedef int acme_evidence_cb(void *arg, const uint8_t digest[32], struct buf *out, struct err *e);
 /* newAccount if none yet, then the one-round-trip order (with in-band evidence unless this session
  * is authorized already), falling back to RFC 8555's steps when the server does not know it.
- * dns may be NULL. Retries badNonce (thrice) and 503 with Retry-After up to deadline_ms. */
+ * dns may be NULL. Retries badNonce (thrice), and 429, 502, 503 and 504 until deadline_ms. */
 int acme_obtain(struct acme_client *c, const char *spiffe_id, const char *const *dns, size_t dns_count,
                 acme_evidence_cb *evidence, void *arg, unsigned deadline_ms, struct acme_identity *out,
                 struct err *e);

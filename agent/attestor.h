@@ -26,7 +26,8 @@ struct peer_selectors {
     char *list[PEER_SELECTORS_MAX]; /* owned */
     size_t n;
 };
-/* Rules "peer-gone", "peer-foreign" (not in our PID namespace: pid 0). */
+/* Rules "peer-gone", "peer-foreign" (not in our PID namespace: pid 0), "peer-changed" (another user's already),
+ * "peer-proc" (/proc does not tell). */
 struct peer *peer_open(int fd, struct err *e);
 void peer_free(struct peer *p);
 pid_t peer_pid(const struct peer *p);

@@ -1,8 +1,9 @@
 /* Whom we believe, and why: the judgement over a peer's certificate.
  *
  * A `trust` is made from the bundles of one message of the Workload API and never changes: a change of the
- * bundles makes another, and what was judged under the old one is judged anew. Reference counted, shared by
- * threads. Each thread keeps verdicts in a `verdicts` of its own, of bounded size, bound to one trust.
+ * bundles makes another, and what was judged under the old one is judged anew. Shared by threads; it lives as long
+ * as the credentials that own it (creds.c). Each thread keeps verdicts in a `verdicts` of its own, of bounded size,
+ * bound to one trust.
  *
  * Bundles of different trust domains are never mixed: the trust domain of the peer's ID says whose roots count.
  *

@@ -62,9 +62,8 @@ struct wl_jwt {
 };
 
 /* gRPC status codes that are used (grpc.io, "Status codes and their use in gRPC"). */
-enum wl_status { WL_OK = 0, WL_CANCELLED = 1, WL_UNKNOWN = 2, WL_INVALID_ARGUMENT = 3,
-                WL_DEADLINE_EXCEEDED = 4,
-                 WL_NOT_FOUND = 5, WL_PERMISSION_DENIED = 7, WL_RESOURCE_EXHAUSTED = 8, WL_UNIMPLEMENTED = 12,
+enum wl_status { WL_OK = 0, WL_UNKNOWN = 2, WL_INVALID_ARGUMENT = 3, WL_DEADLINE_EXCEEDED = 4, WL_NOT_FOUND = 5,
+                 WL_PERMISSION_DENIED = 7, WL_RESOURCE_EXHAUSTED = 8, WL_UNIMPLEMENTED = 12,
                  WL_INTERNAL = 13, WL_UNAVAILABLE = 14, WL_UNAUTHENTICATED = 16 };
 
 /* --- server ----------------------------------------------------------------------------------------- */
