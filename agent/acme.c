@@ -81,8 +81,7 @@ void acme_identity_free(struct acme_identity *i)
     memset(i, 0, sizeof *i);
 }
 
-/* --- waiting
- * ---------------------------------------------------------------------------------------- */
+/* --- waiting ------------------------------------------------------------------------------------- */
 
 /* Half fixed, half random, so that a fleet that was refused together does not return together. */
 static unsigned backoff_ms(unsigned attempt)
@@ -113,8 +112,7 @@ static bool worth_waiting(const struct http_answer *a)
     return a->status == 429 || a->status == 502 || a->status == 503 || a->status == 504;
 }
 
-/* --- nonces
- * ------------------------------------------------------------------------------------------ */
+/* --- nonces -------------------------------------------------------------------------------- */
 
 static void keep_nonce(struct acme_client *c, const char *nonce)
 {
@@ -164,8 +162,7 @@ static int take_nonce(struct acme_client *c, char dst[NONCE_MAX + 1], struct err
     return 0;
 }
 
-/* --- signed requests
- * ---------------------------------------------------------------------------------- */
+/* --- signed requests ----------------------------------------------------------------------------- */
 
 static int post_once(struct acme_client *c, const char *url, acme_payload_cb *payload, void *arg,
                      struct http_answer *a, struct err *e)
@@ -233,8 +230,7 @@ int acme_post_text(struct acme_client *c, const char *url, const char *payload,
     return acme_post(c, url, text_payload, &payload, a, e);
 }
 
-/* --- session
- * ------------------------------------------------------------------------------------------- */
+/* --- session ------------------------------------------------------------------------------------- */
 
 static int load_directory(struct acme_client *c, struct http_answer *a, struct err *e)
 {

@@ -35,8 +35,7 @@ static const char *url_member(const json_t *doc, const char *key, bool *bad)
     return json_string_value(v);
 }
 
-/* --- directory (RFC 8555 §7.1.1)
- * ------------------------------------------------------------------- */
+/* --- directory (RFC 8555 §7.1.1) ----------------------------------------------------------------- */
 
 static bool take_url(char dst[URL_MAX + 1], const json_t *doc, const char *key)
 {
@@ -64,8 +63,7 @@ int acme_directory_parse(struct acme_directory *d, struct bytes body, struct err
     return whole ? 0 : answer_fail(e, "directory", "newNonce, newAccount or newOrder is missing");
 }
 
-/* --- problem documents (RFC 7807, RFC 8555 §6.7)
- * ---------------------------------------------------- */
+/* --- problem documents (RFC 7807, RFC 8555 §6.7) ------------------------------------------------- */
 
 #define ACME_ERROR "urn:ietf:params:acme:error:"
 
@@ -186,8 +184,7 @@ int acme_problem(const struct http_answer *a, struct err *e)
     return -1;
 }
 
-/* --- orders and authorizations (RFC 8555 §7.1.3, §7.1.4, §7.1.6)
- * -------------------------------------- */
+/* --- orders and authorizations (RFC 8555 §7.1.3, §7.1.4, §7.1.6) --------------------------------- */
 
 static int status_read(enum acme_status *s, const json_t *doc, const char *what, struct err *e)
 {

@@ -16,8 +16,7 @@ struct fetch { /* of one run */
     int64_t deadline;             /* clock_mono_ms */
 };
 
-/* --- evidence
- * ------------------------------------------------------------------------------------------ */
+/* --- evidence ------------------------------------------------------------------------------------ */
 
 static int token_evidence(void *arg, const uint8_t digest[32], struct buf *out, struct err *e)
 {
@@ -39,8 +38,7 @@ static int svid_evidence(void *arg, const uint8_t digest[32], struct buf *out, s
     return rc;
 }
 
-/* --- step 1: whom to trust, what to prove with, where to put it
- * -------------------------------------------- */
+/* --- step 1: whom to trust, what to prove with, where to put it ---------------------------------- */
 
 static int start_with_token(struct fetch *f, struct err *e)
 {
@@ -100,8 +98,7 @@ static int start(struct fetch *f, struct err *e)
     return agent_try_folder(f->want->out_dir, f->deadline, e);
 }
 
-/* --- when the token is refused
- * -------------------------------------------------------------------------- */
+/* --- when the token is refused ------------------------------------------------------------------- */
 
 /* The leaf of these files is an unexpired certificate of the ID asked for. */
 static bool still_valid(const struct acme_identity *i, const char *spiffe_id, int64_t now)

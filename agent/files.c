@@ -101,8 +101,7 @@ int agent_write_files(const char *dir, const struct acme_identity *i,
     return rc;
 }
 
-/* --- reading back
- * ------------------------------------------------------------------------------------- */
+/* --- reading back -------------------------------------------------------------------------------- */
 
 static int path_in(char dst[PATH_MAX], const char *dir, const char *name, struct err *e)
 {

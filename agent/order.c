@@ -54,8 +54,7 @@ static int order_payload(void *arg, const char *nonce, struct buf *out, struct e
     return 0;
 }
 
-/* --- authorization (RFC 8555 §7.5)
- * ---------------------------------------------------------------------- */
+/* --- authorization (RFC 8555 §7.5) --------------------------------------------------------------- */
 
 struct challenge {
     struct acme_client *c;
@@ -136,8 +135,7 @@ static int authorize(struct acme_client *c, const struct acme_want *w, const str
     return 0;
 }
 
-/* --- the order (RFC 8555 §7.4)
- * --------------------------------------------------------------------------- */
+/* --- the order (RFC 8555 §7.4) ------------------------------------------------------------------- */
 
 struct order_run {
     struct acme_client *c;

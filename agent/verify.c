@@ -15,8 +15,7 @@ static int refuse(struct err *e, const char *rule, const char *why)
     return err_set(e, ERR_CORRUPT, rule, "%s", why);
 }
 
-/* --- 1: shape and key
- * -------------------------------------------------------------------------------- */
+/* --- 1: shape and key ---------------------------------------------------------------------------- */
 
 static int check_key(X509 *leaf, const struct key *k, struct err *e)
 {
@@ -30,8 +29,7 @@ static int check_key(X509 *leaf, const struct key *k, struct err *e)
                          "the certificate is for another key than the one made for this request");
 }
 
-/* --- 3: X509-SVID
- * ---------------------------------------------------------------------------------------- */
+/* --- 3: X509-SVID -------------------------------------------------------------------------------- */
 
 static int check_svid(struct agent_verified *v, X509 *leaf, X509 *issuing, const char *spiffe_id,
                       struct err *e)
@@ -56,9 +54,7 @@ static int check_svid(struct agent_verified *v, X509 *leaf, X509 *issuing, const
     return 0;
 }
 
-/* --- 4: log
- * ------------------------------------------------------------------------------------------------
- */
+/* --- 4: log -------------------------------------------------------------------------------------- */
 
 static int check_log(struct agent_verified *v, X509 *leaf, X509 *issuing, struct err *e)
 {

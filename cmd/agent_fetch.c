@@ -118,8 +118,7 @@ static void print_json(const struct agent_fetch *f, const struct agent_verified 
     buf_free(&b);
 }
 
-/* --- the command line
- * ---------------------------------------------------------------------------------- */
+/* --- the command line ---------------------------------------------------------------------------- */
 
 static int take_option(struct fetch_args *a, int o, struct err *e)
 {

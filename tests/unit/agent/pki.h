@@ -104,8 +104,7 @@ static inline X509 *pki_cert(const struct pki_spec *s)
     return x;
 }
 
-/* --- a log of four entries, in which the leaf is number 2
- * ---------------------------------------------- */
+/* --- a log of four entries, in which the leaf is number 2 ---------------------------------------- */
 
 struct pki_log {
     EVP_PKEY *key;
@@ -187,8 +186,7 @@ static inline void pki_prove(struct pki_log *l, const struct pki_spec *spec, str
     X509_free(x);
 }
 
-/* --- a whole authority
- * ----------------------------------------------------------------------------------- */
+/* --- a whole authority --------------------------------------------------------------------------- */
 
 struct pki {
     EVP_PKEY *root_key, *issuing_key;
