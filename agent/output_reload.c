@@ -163,7 +163,7 @@ static bool hook_wait(struct hook *h, int64_t deadline, int *status)
 }
 
 /* Words of a command that failed say why. */
-static void hook_log(struct hook *h, enum log_level level)
+static void hook_log(struct hook *h, enum log_level level, const char *dir)
 {
     char *p = h->said, *end = h->said + h->len;
     for (int i = 0; p < end && i < LINES_MAX; i++) {
@@ -171,7 +171,7 @@ static void hook_log(struct hook *h, enum log_level level)
         char line[512];
         snprintf(line, sizeof line, "%.*s", (int)(stop - p), p);
         if (*line)
-            log_event(level, "reload command says", "line", line, NULL);
+            log_event(level, "reload command says", "dir", dir, "line", line, NULL);
         p = stop + 1;
     }
 }
@@ -205,7 +205,7 @@ static int hook_run(const struct output_config *c, const char *spiffe_id, struct
         hook_hear(h);
         rc = err_set(e, ERR_IO, "reload", "the reload command did not end within %u ms and was killed", limit);
     }
-    hook_log(h, rc == 0 ? LOG_INFO : LOG_WARN);
+    hook_log(h, rc == 0 ? LOG_INFO : LOG_WARN, c->dir);
     close(h->out);
     if (h->pidfd >= 0)
         close(h->pidfd);

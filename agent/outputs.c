@@ -155,31 +155,41 @@ static void note_reload(struct output *o, bool failed)
     o->reload_mono_ms = clock_mono_ms() + ((int64_t)RETRY_MS << doublings);
 }
 
+/* Of several sets and hooks the log says which. */
+static void say_failed(struct output *o, const struct writing *w)
+{
+    engine_count(o->agent, &w->err);
+    log_error(w->reload_failed ? "the reload hook failed; it is tried again" : "a set of files could not be written",
+              "id", o->config->id, "dir", o->config->dir, "error", w->err.msg, "code", err_code_name(w->err.code), "rule",
+              w->err.rule, NULL);
+}
+
+static void keep_written(struct output *o, struct writing *w)
+{
+    wl_svid_unref(o->written);
+    wl_bundles_unref(o->bundles);
+    o->written = w->svid;
+    o->bundles = w->bundles;
+    o->jwt_expires = w->jwt_expires;
+    w->svid = NULL;
+    w->bundles = NULL;
+    log_info("a set of files was written", "id", o->config->id, "dir", o->config->dir, NULL);
+}
+
 static void on_written(struct task *t)
 {
     struct writing *w = (struct writing *)t;
     struct output *o = w->output;
-    struct agent *a = o->agent;
     bool there = w->err.code == ERR_NONE || w->reload_failed;
     o->busy = false;
     if (t->worked) {
         o->last = w->err;
-        if (w->err.code != ERR_NONE) {
-            engine_count(a, &w->err);
-            log_err(LOG_ERROR, w->reload_failed ? "the reload hook failed" : "a set of files could not be written", &w->err);
-        }
+        if (there && !w->only_reload)
+            keep_written(o, w);
+        if (w->err.code != ERR_NONE)
+            say_failed(o, w);
         if (there)
             note_reload(o, w->reload_failed);
-        if (there && !w->only_reload) {
-            wl_svid_unref(o->written);
-            wl_bundles_unref(o->bundles);
-            o->written = w->svid;
-            o->bundles = w->bundles;
-            o->jwt_expires = w->jwt_expires;
-            w->svid = NULL;
-            w->bundles = NULL;
-            log_info("a set of files was written", "id", o->config->id, "dir", o->config->dir, NULL);
-        }
         o->retry_mono_ms = there ? 0 : clock_mono_ms() + RETRY_MS;
     }
     wl_svid_unref(w->svid);
