@@ -14,7 +14,7 @@ done
 [ -x /usr/lib/systemd/systemd ] || [ -x /lib/systemd/systemd ] || cannot "no systemd"
 ! grep -q __asan_init "$build/mayfly-agent" || cannot "a sanitizer cannot live under the unit's restrictions"
 
-# --- a systemd of its own  ---
+# --- a systemd of its own ---
 inside=$work/inside # /run/shared there
 group=              # the control group that is the root of its own
 systemd=            # the process that waits for it
@@ -66,7 +66,7 @@ start_systemd() {
   done
 }
 
-# --- what is in it  ---
+# --- what is in it ---
 host=spiffe://example.org/host/web1 web=spiffe://example.org/web api=spiffe://example.org/api
 init
 start || fail "the authority does not start"
@@ -112,7 +112,7 @@ ln -s inside/agent.log "$work/agent.log"
 start_systemd
 pass "systemd $(within systemctl --version | sed -n '1s/^systemd //p') runs in namespaces of its own"
 
-# --- a host whose join token comes later than everything else  ---
+# --- a host whose join token comes later than everything else ---
 within test ! -e /etc/mayfly/join-token
 sd start --no-block web.service
 says_why() { [ "$(grep -c "mayfly token create --id $host" "$inside/agent.log")" -ge 3 ]; }
@@ -129,7 +129,7 @@ until_true "the agent is active" is mayfly-agent.service ActiveState active
 until_true "the agent is ready" serving
 pass "with the token both are there, by themselves"
 
-# --- rotations: the hook of agent.yaml is a systemctl of the agent's, out of all its restrictions -------------------------------------
+# --- rotations: the hook of agent.yaml is a systemctl of the agent's, out of all its restrictions ---
 reloaded() { [ "$(sort -u "$inside/web.log" | grep -c '^serial=')" -ge "$1" ]; }
 until_true "web.service is reloaded with each of two more certificates" reloaded 3
 sd stop web.service
@@ -141,7 +141,7 @@ until_true "rotations while web.service is stopped" two_more
 until_true "ready while web.service is stopped" serving
 sd start web.service
 pass "web.service is reloaded at each rotation, and nobody complains while it is stopped"
-# --- systemd:unit  ---
+# --- systemd:unit ---
 sd start api@1.service
 prints() { [ "$(sort -u "$inside/api1.log" | grep -c '^serial=')" -ge "$1" ]; }
 until_true "api@1.service has its identity" prints 1
@@ -152,7 +152,7 @@ until_true "another unit's end" is api@2.service Result exit-code
 ! grep -q serial= "$inside/api2.log" || fail "another unit has the identity"
 pass "the identity of a unit is that unit's alone"
 
-# --- the descriptor store: no start needs a token any more  ---
+# --- the descriptor store: no start needs a token any more ---
 within rm /etc/mayfly/join-token
 kept() { [ "$(grep -c 'own SVID was kept' "$inside/agent.log")" -ge "$1" ]; }
 stored() { [ "$(show mayfly-agent.service NFileDescriptorStore)" -ge 1 ]; }
@@ -179,7 +179,7 @@ sd reload mayfly-agent.service
 is mayfly-agent.service MainPID "$pid" || fail "another process after the reload"
 back 3 "systemctl reload keeps its keys, and its process"
 
-# --- the watchdog: an agent that does no more than exist  ---
+# --- the watchdog: an agent that does no more than exist ---
 within sh -c 'printf "[Service]\nWatchdogSec=8\n" >/etc/systemd/system/mayfly-agent.service.d/watchdog.conf'
 sd daemon-reload
 sd restart mayfly-agent.service
@@ -189,7 +189,7 @@ sd kill --kill-whom=main -s STOP mayfly-agent.service
 until_true "the watchdog ends it" is_not mayfly-agent.service MainPID "$pid"
 back 5 "hanging, the watchdog starts it again with its keys"
 
-# --- the end  ---
+# --- the end ---
 sd stop api@1.service web.service mayfly-agent.service
 for u in api@1 mayfly-agent; do # (web.service may be stopped in the middle of a reload)
   is $u.service Result success || fail "$u.service ended with $(show $u.service Result)"
