@@ -138,8 +138,11 @@ int file_mkdirs(const char *path, mode_t mode, struct err *e)
             continue;
         char end = *s;
         *s = 0;
-        if (mkdir(p, mode) < 0 && errno != EEXIST && !(stat(p, &st) == 0 && S_ISDIR(st.st_mode)))
+        int why = mkdir(p, mode) < 0 ? errno : 0;
+        if (why && why != EEXIST && !(stat(p, &st) == 0 && S_ISDIR(st.st_mode))) {
+            errno = why; /* stat would only say that it is not there */
             return err_errno(e, "file-mkdir", "cannot make the folder %s", p);
+        }
         *s = end;
         if (!end)
             break;
