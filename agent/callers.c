@@ -296,8 +296,11 @@ static bool waited_long(const struct agent *a, const struct call *k)
 /* Nothing for it in the list: perhaps in one that is newer than the question. */
 static void answer_none(struct caller *c, struct call *k)
 {
-    if (clock_mono_ms() - k->since_ms >= WAIT_ENTRY_MS || !entries_hurry(c->agent, k->since_ms))
-        fail_call(c, k, WL_PERMISSION_DENIED, "no identity issued");
+    if (clock_mono_ms() - k->since_ms < WAIT_ENTRY_MS && entries_hurry(c->agent, k->since_ms))
+        return;
+    if (c->matched_count == 0)
+        caller_say_none(c);
+    fail_call(c, k, WL_PERMISSION_DENIED, "no identity issued");
 }
 
 static void answer_watch(struct caller *c, struct call *k)

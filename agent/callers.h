@@ -37,7 +37,7 @@ struct caller {
     struct identity **matched;   /* owned list; each is wanted by this caller */
     size_t matched_count;
     struct call *calls;          /* owned */
-    bool attesting;
+    bool attesting, said;        /* said: the log has that there is nothing for it */
     atomic_bool gone;            /* disconnected while something still held it */
     unsigned held, round;
 };
@@ -48,5 +48,7 @@ bool caller_match(struct caller *c);
 /* Tells all who wait, and with all those too who were told before. */
 void caller_tell(struct caller *c, bool all);
 void waiting_free(struct call *k);
+/* To the log, once for a connection and not more than once a second: who has no identity, and what it was known by. */
+void caller_say_none(struct caller *c);
 
 #endif

@@ -243,6 +243,7 @@ struct agent {
     unsigned gate_failures;
     bool gate_probe;            /* the probe is under way */
     bool reachable;
+    int64_t none_said_ms;       /* the log was last told of a caller without identity; 0: never */
     int64_t clock_offset_ms;    /* wall minus monotonic, as last seen */
     int64_t advice_paid_ms, advice_hurry_ms, advice_rest_ms; /* monotonic: questions are paid for until; see engine.c */
     size_t advice_turn;

@@ -39,6 +39,8 @@ for n in 1 2 3; do
   until_true "the stream of a deleted entry ends" seen 'failed [0-9.]* PERMISSION_DENIED' 1
   wait "$stream" || true
 done
+has "\"level\":\"info\".*no identity for a caller.*\"selectors\":\"unix:uid:$me .*unix:sha256:" "$work/agent.log" ||
+  fail "the log does not say by what a caller without identity is known"
 entry "$web" --parent "$host" --selector "unix:uid:$me" --ttl 10
 pass "an entry just made is seen at once"
 
