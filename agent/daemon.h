@@ -118,7 +118,8 @@ struct self {
 int self_open(struct self *s, const struct agent_config *c, int keep_fd, const char *token, struct err *e);
 /* Of the SVID that it holds, for the engine. */
 int self_cert_id(const struct self *s, char cert_id[CERT_ID_MAX + 1]);
-/* Obtains, verifies, writes down. Rule "token-needed" when only a new join token can help. */
+#define CUT_OFF_RULE "token-needed" /* nothing proves the agent any more but a new join token */
+/* Obtains, verifies, writes down. Rule CUT_OFF_RULE when only a new join token can help. */
 int self_renew(struct self *s, const char *replaces, struct agent_verified *v, char cert_id[CERT_ID_MAX + 1],
                struct err *e);
 bool self_alive(const struct self *s);

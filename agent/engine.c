@@ -148,7 +148,8 @@ static void failed(struct agent *a, struct identity *i, const struct err *e)
     i->failures++;
     if (!engine_outage(e)) /* an outage has a wait of its own, for all */
         i->retry_mono_ms = clock_mono_ms() + renew_backoff_ms(i->failures, left > 0 ? left : 0, dice_throw());
-    log_event(engine_outage(e) ? LOG_DEBUG : LOG_WARN, "no SVID", "id", i->spiffe_id, "why", e->msg, "rule", e->rule,
+    bool said = engine_outage(e) || strcmp(e->rule, CUT_OFF_RULE) == 0; /* elsewhere, and louder */
+    log_event(said ? LOG_DEBUG : LOG_WARN, "no SVID", "id", i->spiffe_id, "why", e->msg, "rule", e->rule,
               "valid for", log_num(left > 0 ? left / 1000 : 0), NULL);
 }
 
@@ -191,7 +192,7 @@ static void on_self(struct task *t)
             self_came(a, j);
         else
             failed(a, &a->own, &j->err);
-        if (!ok && strcmp(j->err.rule, "token-needed") == 0)
+        if (!ok && strcmp(j->err.rule, CUT_OFF_RULE) == 0)
             cut_off(a, &j->err);
         engine_reached(a, j);
         engine_run(a);

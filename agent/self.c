@@ -236,7 +236,7 @@ static int open_keys(struct self *s, struct kept *kept, bool *known, struct err 
 
 static int nothing_to_prove(const struct self *s, struct err *e)
 {
-    return err_set(e, ERR_UNAUTHORIZED, "token-needed",
+    return err_set(e, ERR_UNAUTHORIZED, CUT_OFF_RULE,
                    "the agent has nothing to prove itself with: make a join token (mayfly token create --id %s) and put "
                    "it into %s, or give --token-file",
                    s->config->id, s->config->join_token_file ? s->config->join_token_file : "join_token_file's file");
@@ -338,14 +338,15 @@ static int write_roots(struct self *s, struct err *e)
     return 0;
 }
 
+/* The cause first: an ID that is not registered is not mended by a token. */
 static int want_token(const struct self *s, struct err *e)
 {
     char why[200];
     snprintf(why, sizeof why, "%.199s", e->msg);
-    return err_set(e, ERR_UNAUTHORIZED, "token-needed",
-                   "the agent's SVID and session are over, and it has no token that serves: make another (mayfly token "
-                   "create --id %.80s) and put it into join_token_file, which is read again when it changes (%s)",
-                   s->config->id, why);
+    return err_set(e, ERR_UNAUTHORIZED, CUT_OFF_RULE,
+                   "%s. The agent has nothing left to prove itself with: make a join token (mayfly token create "
+                   "--id %.80s) and put it into join_token_file, which is read again when it changes",
+                   why, s->config->id);
 }
 
 static int obtain_anew(struct self *s, const char *replaces, struct acme_identity *got, struct err *e)
