@@ -195,8 +195,8 @@ static int mode_word(struct proxy_args *a, const char *word, struct err *e)
         a->l.mode = PROXY_CLIENT;
     else if (word) {
         const char *near = args_nearest(word, words, 2);
-        return err_set(e, ERR_USAGE, "mode", "'%s' is no mode: server or client%s%s", word, near ? "; did you mean " : "",
-                       near ? near : "");
+        return err_set(e, ERR_USAGE, "mode", "'%s' is no mode: server or client%s%s%s", word, near ? "; did you mean " : "",
+                       near ? near : "", near ? "?" : "");
     }
     if (a->file && (word || a->listener))
         return err_set(e, ERR_USAGE, "config", "--config says all about listeners; leave the others out");
