@@ -105,6 +105,7 @@ struct self {
     struct secret token;        /* 32 bytes; empty: none that may still be good */
     uint8_t token_seen[32];     /* SHA-256 of the text last taken, so that a spent one is not tried again */
     struct keep keep;
+    char refusal[220];          /* the authority's word that ended what proved the agent; "" */
     bool doubted;               /* another session did not help: only self_renew begins one until it knows why */
     bool roots_written;         /* to state_dir, since the start */
     struct buf bundle;          /* the bundle's document as last seen; "" when none */

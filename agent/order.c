@@ -16,7 +16,7 @@ int acme_evidence(struct acme_client *c, acme_evidence_cb *evidence, void *arg, 
     uint8_t digest[32];
     if (!evidence)
         return err_set(e, ERR_BAD_EVIDENCE, "evidence-none",
-                       "the authority asks for evidence, and there is none to give: use --token");
+                       "the authority asks for evidence, and there is none to give: a join token is some (--token-file)");
     if (attest_key_authorization(digest, token, c->thumbprint) < 0)
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for evidence");
     return evidence(arg, digest, out, e);

@@ -338,15 +338,18 @@ static int write_roots(struct self *s, struct err *e)
     return 0;
 }
 
-/* The cause first: an ID that is not registered is not mended by a token. */
-static int want_token(const struct self *s, struct err *e)
+/* The cause first: an ID that is not registered is not mended by a token. Of a later attempt, with nothing to show, the
+ * first refusal still is the cause. */
+static int want_token(struct self *s, struct err *e)
 {
-    char why[200];
-    snprintf(why, sizeof why, "%.199s", e->msg);
+    if (!*s->refusal || strcmp(e->rule, "evidence-none") != 0) {
+        size_t len = strlen(e->msg), most = sizeof s->refusal - 1;
+        snprintf(s->refusal, sizeof s->refusal, "%.*s%s", (int)(len > most ? most - 3 : len), e->msg, len > most ? "..." : "");
+    }
     return err_set(e, ERR_UNAUTHORIZED, CUT_OFF_RULE,
                    "%s. The agent has nothing left to prove itself with: make a join token (mayfly token create "
                    "--id %.80s) and put it into join_token_file, which is read again when it changes",
-                   why, s->config->id);
+                   s->refusal, s->config->id);
 }
 
 static int obtain_anew(struct self *s, const char *replaces, struct acme_identity *got, struct err *e)
@@ -387,6 +390,7 @@ int self_renew(struct self *s, const char *replaces, struct agent_verified *v, c
     if (rc < 0)
         return -1;
     secret_free(&s->token);
+    *s->refusal = 0;
     self_cert_id(s, cert_id);
     if (state_write(s, SVID_FILE, s->chain_pem.p, s->chain_pem.len, &ignored) < 0 || write_roots(s, &ignored) < 0 ||
         self_keep(s, &ignored) < 0)

@@ -27,6 +27,17 @@ agent_start
 until_true "the agent becomes ready" ready
 pass "own SVID by a join token, and ready"
 
+# --- who has no entry is told what to do, and the log what he is known by
+mayfly-proxy server --listen "127.0.0.1:$(free_port)" --to 127.0.0.1:1 --allow spiffe://test.example \
+  --socket "unix://$agent_socket" 2>"$work/proxy.log" &
+proxy=$!
+until_true "the proxy says what it lacks" grep -q 'no identity issued; register an entry' "$work/proxy.log"
+kill -TERM $proxy
+wait $proxy || true
+has "\"level\":\"info\".*no identity for a caller.*\"pid\":\"$proxy\",\"selectors\":\"unix:uid:$me .*unix:sha256:" "$work/agent.log" ||
+  fail "the log does not say by what a caller without identity is known"
+pass "a caller without identity"
+
 # --- who asks right after its entry was made is not told that there is none
 entries_are() { [ "$(metric mayfly_agent_entries)" = "$1" ]; }
 for n in 1 2 3; do
@@ -39,8 +50,6 @@ for n in 1 2 3; do
   until_true "the stream of a deleted entry ends" seen 'failed [0-9.]* PERMISSION_DENIED' 1
   wait "$stream" || true
 done
-has "\"level\":\"info\".*no identity for a caller.*\"selectors\":\"unix:uid:$me .*unix:sha256:" "$work/agent.log" ||
-  fail "the log does not say by what a caller without identity is known"
 entry "$web" --parent "$host" --selector "unix:uid:$me" --ttl 10
 pass "an entry just made is seen at once"
 
@@ -189,6 +198,8 @@ first=$(sha256sum <"$work/long/svid.pem")
 mayfly revoke --dir "$a" --id "$long_host" --reason keyCompromise --json >/dev/null
 refused() { health metrics | has 'failures_total{rule="token-needed"}'; }
 until_true "the revocation is noticed" refused
+why_again() { [ "$(grep -c 'cut off.*revoked.*mayfly token create' "$work/agent.log")" -ge 2 ]; }
+until_true "the log says why and what to do, and still does later" why_again
 (umask 077; token "$long_host" >"$work/long-token")
 another() { [ -s "$work/long/svid.pem" ] && [ "$(sha256sum <"$work/long/svid.pem")" != "$first" ]; }
 until_true "another SVID by the new token" another
