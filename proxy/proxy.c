@@ -86,8 +86,13 @@ static void on_trouble(void *arg, const struct err *e)
     bool again = strcmp(p->trouble.rule, e->rule) == 0;
     atomic_fetch_add(&p->m.troubles, 1);
     p->trouble = *e;
-    if (!again) /* once for each kind, not with each attempt */
-        log_err(LOG_WARN, p->creds ? "no news from the agent; the last identity is kept" : "no identity from the agent yet", e);
+    if (again) /* once for each kind, not with each attempt */
+        return;
+    struct err said = *e;
+    if (e->code == ERR_UNAUTHORIZED)
+        err_set(&said, e->code, e->rule,
+                "%.300s; register an entry with selectors that this process has: the agent's log names them", e->msg);
+    log_err(LOG_WARN, p->creds ? "no news from the agent; the last identity is kept" : "no identity from the agent yet", &said);
 }
 
 bool proxy_ready(struct proxy *p, const char **why)
