@@ -157,12 +157,25 @@ static cyaml_config_t cyaml_settings(struct words *w)
                             .flags = CYAML_CFG_NO_ALIAS};
 }
 
+/* Its "Expecting MAPPING, got event: SCALAR". */
+static const char *wanted(const char *what)
+{
+    static const char begin[] = "Expecting ";
+    if (strncmp(what, begin, sizeof begin - 1) != 0)
+        return what;
+    what += sizeof begin - 1;
+    return strncmp(what, "MAPPING", 7) == 0    ? "keys with values belong here, as {key: value}"
+           : strncmp(what, "SEQUENCE", 8) == 0 ? "a list belongs here, as [one, two]"
+                                               : "one value belongs here, no list and no keys";
+}
+
 /* For an unknown key libcyaml names the line of the mapping around it, for a second one the line of
  * the first; better ones are known here. */
 static void refuse_schema(const struct words *w, cyaml_err_t rc, struct config_file *f, const char *manual,
                           struct err *e)
 {
-    static const char unknown[] = "Unexpected key: ", twice[] = "Mapping field already seen: ";
+    static const char unknown[] = "Unexpected key: ", twice[] = "Mapping field already seen: ",
+                      missing[] = "Missing required mapping field: ";
     const char *what = w->what[0] ? w->what : cyaml_strerror(rc);
     if (strncmp(what, unknown, sizeof unknown - 1) == 0) {
         const char *key = what + sizeof unknown - 1;
@@ -176,8 +189,11 @@ static void refuse_schema(const struct words *w, cyaml_err_t rc, struct config_f
         size_t line = key_line(f, key, 2, 0);
         err_set(e, ERR_CONFIG, "config-schema", "line %zu: \"%s\" stands here a second time",
                 line ? line : w->line, key);
+    } else if (w->line && strncmp(what, missing, sizeof missing - 1) == 0) { /* "where" is the key that it saw last */
+        err_set(e, ERR_CONFIG, "config-schema", "line %zu: %s is missing; %s says what it is", w->line,
+                what + sizeof missing - 1, manual);
     } else if (w->line) {
-        err_set(e, ERR_CONFIG, "config-schema", "line %zu: %s, %s", w->line, what, w->where);
+        err_set(e, ERR_CONFIG, "config-schema", "line %zu: %s, %s", w->line, wanted(what), w->where);
     } else {
         err_set(e, ERR_CONFIG, "config-schema", "%s", what);
     }

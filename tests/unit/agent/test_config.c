@@ -97,6 +97,10 @@ static void test_refusals(void **state)
     refused("id: spiffe://example.org/a\n", "config-schema", 0, "server");
     refused("", "config-syntax", 1, "server:");
     refused(BASE "serve: x\n", "config-schema", 3, "mayfly-agent.yaml(5)");
+    refused("server: https://x\n", "config-schema", 1, "id is missing");
+    refused(BASE "socket: /run/x.sock\n", "config-schema", 3, "{key: value}, in mapping field 'socket'");
+    refused(BASE "files: {id: x}\n", "config-schema", 3, "[one, two], in mapping field 'files'");
+    refused(BASE "http: [a]\n", "config-schema", 3, "one value");
     refused(BASE "key: {store: tpm}\n", "config-key", 3, "tpm");
     refused(BASE "key: {uri: x}\n", "config-key", 3, "pkcs11");
     refused(BASE "key: {store: pkcs11, pin_file: x}\n", "config-key", 0, "URI");
