@@ -53,7 +53,8 @@ static const char help[] =
     "Example:\n"
     "  mayfly-proxy server --listen 0.0.0.0:8443 --to 127.0.0.1:8080 --allow spiffe://example.org/web\n"
     "  mayfly-proxy client --listen 127.0.0.1:9000 --to db.example.org:8443 --allow spiffe://example.org/db\n"
-    "\n" ARGS_EXIT_HELP;
+    "\n"
+    "Exit status: 0 ended as told, 1 failed, 2 usage or configuration.\n";
 
 enum {
     OPT_LISTEN = 1000, OPT_TO, OPT_ALLOW, OPT_PROOF, OPT_ID, OPT_SOCKET, OPT_IDENTITY, OPT_SEND, OPT_ACCEPT, OPT_TRUSTED,
@@ -95,7 +96,7 @@ struct proxy_args {
     struct proxy_conf conf;
     struct proxy_listener_conf l;
     const char *file;
-    bool check, listener; /* listener: options of one were given */
+    bool check, others; /* others: options that a file has words for were given */
 };
 
 static int text(char **dst, struct err *e)
@@ -142,11 +143,9 @@ static int level(struct proxy_conf *c, struct err *e)
     return err_set(e, ERR_USAGE, "log-level", "--log-level: debug, info, warn or error");
 }
 
-/* Options that a configuration file replaces. */
 static int take_listener(struct proxy_args *a, int o, struct err *e)
 {
     struct proxy_listener_conf *l = &a->l;
-    a->listener = true;
     switch (o) {
     case OPT_LISTEN: return text(&l->listen, e);
     case OPT_TO: return text(&l->to, e);
@@ -172,6 +171,7 @@ static int take_listener(struct proxy_args *a, int o, struct err *e)
 
 static int take_option(struct proxy_args *a, int o, struct err *e)
 {
+    a->others = a->others || (o != 'c' && o != OPT_CHECK);
     switch (o) {
     case 'c': a->file = optarg; return 0;
     case OPT_CHECK: a->check = true; return 0;
@@ -198,8 +198,8 @@ static int mode_word(struct proxy_args *a, const char *word, struct err *e)
         return err_set(e, ERR_USAGE, "mode", "'%s' is no mode: server or client%s%s%s", word, near ? "; did you mean " : "",
                        near ? near : "", near ? "?" : "");
     }
-    if (a->file && (word || a->listener))
-        return err_set(e, ERR_USAGE, "config", "--config says all about listeners; leave the others out");
+    if (a->file && (word || a->others)) /* one of the two would be passed over without a word */
+        return err_set(e, ERR_USAGE, "config", "--config: the file says all; leave out what stands beside it, but --check");
     if (!a->file && !word)
         return err_set(e, ERR_USAGE, "mode", "server, client or --config FILE; see 'mayfly-proxy --help'");
     if (a->check && !a->file)
@@ -253,12 +253,12 @@ int main(int argc, char **argv)
     if (rc < 0 || a.check) {
         proxy_listener_free(&a.l);
         proxy_conf_free(&a.conf);
-        return rc == 0 ? ARGS_OK : e.code == ERR_CONFIG || e.code == ERR_MALFORMED ? ARGS_USAGE : args_exit_code(&e);
+        return rc == 0 ? ARGS_OK : e.code == ERR_CONFIG || e.code == ERR_MALFORMED || e.code == ERR_USAGE ? ARGS_USAGE : ARGS_FAILED;
     }
     log_setup("mayfly-proxy", a.conf.level, a.conf.format);
     rc = proxy_run(&a.conf, &e);
     if (rc < 0)
         log_err(LOG_ERROR, "cannot start", &e);
     proxy_conf_free(&a.conf);
-    return rc < 0 ? args_exit_code(&e) : ARGS_OK;
+    return rc < 0 ? ARGS_FAILED : ARGS_OK;
 }

@@ -116,5 +116,6 @@ listeners:
   - {mode: client, listen: "127.0.0.1:3", to: db:5432, allow: spiffe://example.org/db}
 Y
 mayfly-proxy -c "$work/proxy.yaml" --check | has good || fail "a good file was refused"
+refuses 2 "the file says all" mayfly-proxy -c "$work/proxy.yaml" --check --log-level debug
 echo "thread: 3" >>"$work/proxy.yaml"
 refuses 2 "line 4: thread: unknown key" mayfly-proxy -c "$work/proxy.yaml" --check
