@@ -251,6 +251,7 @@ struct agent {
     size_t advice_turn;
     char version[VERSION_TEXT_MAX + 1];
     bool entries_known, entries_busy, entries_now, bundle_busy;
+    int64_t entries_revoked;    /* as of the list */
     int64_t entries_at_ms;      /* monotonic: when the list was last known to be true */
     int64_t entries_put_ms, entries_of_ms; /* when it was last asked for; and when that which is here was */
     int64_t bundle_put_ms;      /* monotonic: when the bundle was last asked for; 0: never */
@@ -277,6 +278,7 @@ void engine_run(struct agent *a);                    /* looks at everything that
 void engine_want(struct agent *a, struct identity *i);
 void engine_unwant(struct agent *a, struct identity *i);
 bool engine_open(struct agent *a);                   /* may the authority be asked now? */
+void engine_advice(struct agent *a);                /* all ask for renewal advice, in a hurry */
 void engine_put(struct agent *a, struct job *j);     /* to the authority thread, which owns it until it is back */
 void engine_reached(struct agent *a, const struct job *j); /* every answer passes here first: outage, reasons */
 void engine_count(struct agent *a, const struct err *e);

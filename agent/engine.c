@@ -13,7 +13,7 @@
 
 /* Questions for renewal advice, of all identities together: hundreds would ask without end, each for itself. When one
  * is told to renew before its time (revoked, or the issuing key is another), the others ask sooner for a while; and so
- * do all when the authority ended the session, which a revocation does: the next poll of the entries finds out. */
+ * do all when the next poll of the entries finds that something was revoked, or that the session is over. */
 #define ADVICE_EVERY_MS 125
 #define ADVICE_HURRY_EVERY_MS 31
 #define ADVICE_HURRY_MS 30000
@@ -67,7 +67,7 @@ void engine_put(struct agent *a, struct job *j)
 }
 
 /* Something that this agent has was revoked, or all is to be renewed: the authority knows what, and advises it. */
-static void advice_now(struct agent *a)
+void engine_advice(struct agent *a)
 {
     int64_t now = clock_mono_ms();
     a->advice_hurry_ms = now + ADVICE_HURRY_MS;
@@ -89,7 +89,7 @@ void engine_reached(struct agent *a, const struct job *j)
         engine_count(a, &j->err);
     if (j->anew || (failed && j->kind != JOB_SELF && strcmp(j->err.rule, "svid-revoked") == 0)) {
         a->own.stale = true; /* the new session shows what the agent is: the list of entries hangs on that */
-        advice_now(a);
+        engine_advice(a);
     }
     if (outage && j->kind == JOB_ARI)
         return; /* 503 says here that the certificate is not in the published log yet */
@@ -164,7 +164,7 @@ static void self_came(struct agent *a, const struct job *j)
         notify_say("READY=1");
     a->announced = true;
     if (back)
-        advice_now(a); /* it may have been revoked, and with it all that it vouched for */
+        engine_advice(a); /* it may have been revoked, and with it all that it vouched for */
     entries_poll(a);
     bundle_poll(a);
 }
@@ -250,7 +250,7 @@ static struct identity *asked_about(struct agent *a, const struct job *j)
 static void advice_hurry(struct agent *a)
 {
     if (clock_mono_ms() >= a->advice_rest_ms)
-        advice_now(a);
+        engine_advice(a);
 }
 
 /* The advice of RFC 9773 section 4.2: a point of the window; a window that is over means now. */

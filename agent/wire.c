@@ -114,6 +114,7 @@ int entry_list_parse(struct entry_list *l, struct bytes body, struct err *e)
         strcpy(l->version, version);
     l->unchanged = json_is_true(json_object_get(doc, "unchanged"));
     l->more = json_is_true(json_object_get(doc, "more"));
+    l->revoked = json_integer_value(json_object_get(doc, "revoked")); /* not there: 0 */
     if (!version || (!l->unchanged && !json_is_array(list)) || json_array_size(list) > ENTRIES_PAGE_MAX ||
         (l->more && json_array_size(list) == 0))
         rc = bad(e, "list of entries", "version, entries or their number");

@@ -24,6 +24,7 @@ struct entry { /* strings owned */
 };
 struct entry_list {
     char version[VERSION_TEXT_MAX + 1];
+    int64_t revoked;    /* higher than before: renewal advice has something to say now */
     bool unchanged, more;
     struct entry *list; /* owned */
     size_t n;

@@ -87,6 +87,7 @@ static int entries_step(void *arg, struct err *e)
             continue;
         }
         strcpy(q->out->version, page.version);
+        q->out->revoked = page.revoked;
         q->out->unchanged = page.unchanged && !*after && *have;
         bool more = page.more && !q->out->unchanged;
         rc = append(q->out, &page, e);

@@ -2,8 +2,10 @@
  * every few seconds; mostly the answer is that nothing changed.
  *
  *   {"agent":"spiffe://…","have":"<version>","after":"<SPIFFE ID>"}
- *   {"version":"…","unchanged":true}
- *   {"version":"…","entries":[{"id","spiffe_id","selectors","dns","ttl","revision","hint"}],"more":false} */
+ *   {"version":"…","revoked":0,"unchanged":true}
+ *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","ttl","revision","hint"}],"more":false}
+ *
+ * revoked rises with a revocation of what the agent obtained: renewal advice says of what. */
 #include "api/internal.h"
 #include <string.h>
 
@@ -45,9 +47,10 @@ void acme_agent_entries(struct request *r)
         rc = ra_agent_entries(r->server->ra, r->session, &q, entry_write, &l, &e);
         if (q.unchanged) {
             buf_reset(&r->out);
-            buf_fmt(&r->out, "{\"version\":\"%s\",\"unchanged\":true}", q.version);
+            buf_fmt(&r->out, "{\"version\":\"%s\",\"revoked\":%lld,\"unchanged\":true}", q.version, (long long)q.revoked);
         } else {
-            buf_fmt(&r->out, "],\"version\":\"%s\",\"more\":%s}", q.version, q.more ? "true" : "false");
+            buf_fmt(&r->out, "],\"version\":\"%s\",\"revoked\":%lld,\"more\":%s}", q.version, (long long)q.revoked,
+                    q.more ? "true" : "false");
         }
     }
     payload_agent_free(&p);

@@ -1,6 +1,8 @@
 /* Entries by their parent, so that an agent's question after its own costs what it has, and an answer that nothing
  * changed costs a look into a map. Each family has a version: the number of the registry's last change that
- * touched it, behind a random one of this run, since numbers begin anew with each. */
+ * touched it, behind a random one of this run, since numbers begin anew with each. Beside it stands the last
+ * revocation of something that the parent, an agent, obtained for one of the family: the agent asks for advice then
+ * (RFC 9773), which it does too slowly otherwise to find one of hundreds soon. */
 #include "base/clock.h"
 #include "ra/internal.h"
 #include <stdlib.h>
@@ -11,6 +13,7 @@ struct family { /* the entries of one parent, in order of SPIFFE ID; at least on
     struct entry **sorted; /* owned; the references are the registry's */
     size_t n, cap;
     uint64_t version;
+    int64_t revoked;
     char parent[];
 };
 
@@ -109,6 +112,13 @@ void family_remove(struct registry *r, const struct entry *x)
     family_free(f);
 }
 
+void family_revoked(struct registry *r, const char *parent, int64_t revocation)
+{
+    struct family *f = family_find(r, parent);
+    if (f && f->revoked < revocation)
+        f->revoked = revocation;
+}
+
 /* --- an agent asks ---------------------------------------------------------------------------------------------- */
 
 struct page {
@@ -123,6 +133,7 @@ static void page_take(const struct registry *r, struct ra_agent_entries *q, stru
     bool first = !q->after || !*q->after;
     snprintf(q->version, sizeof q->version, "%016llx.%llx", (unsigned long long)r->run,
              (unsigned long long)(f ? f->version : 0));
+    q->revoked = f ? f->revoked : 0;
     q->unchanged = first && q->have && strcmp(q->have, q->version) == 0;
     if (!f || q->unchanged)
         return;

@@ -287,6 +287,7 @@ int families_init(struct registry *r);
 void families_free(struct registry *r);
 int family_put(struct registry *r, struct entry *x); /* replaces one of its SPIFFE ID and parent; -1: out of memory */
 void family_remove(struct registry *r, const struct entry *x);
+void family_revoked(struct registry *r, const char *parent, int64_t revocation); /* tells the agent to ask for advice */
 
 /* --- token.c ------------------------------------------------------------------------------------------ */
 void token_free(struct token *t);

@@ -154,6 +154,8 @@ static void end_session(struct ending *w, struct ra_session *s)
 
 static void end_authz(struct ending *w, struct authz *a)
 {
+    if (a->voucher)
+        family_revoked(&w->ra->entries, a->requester, w->r->id);
     authz_revoke(w->ra, a);
     w->authorizations++;
 }
@@ -192,6 +194,8 @@ static void end_by_serial(struct ending *w)
         end_session(w, s);
     else if (a)
         end_authz(w, a);
+    else
+        family_revoked(&w->ra->entries, w->of->agent, w->r->id);
 }
 
 static bool token_look(void *arg, struct map_node *n)
