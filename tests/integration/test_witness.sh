@@ -87,7 +87,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$w
 witness w1 --log "$vkey" --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" || fail "TLS: $(cat "$work/w1.log")"
 printf 'old 0\n\n' | cat - "$work/log/checkpoint" >"$work/ask"
 curl -s --cacert "$work/tls.pem" --data-binary @"$work/ask" "https://localhost:${ports[w1]}/add-checkpoint" --resolve "localhost:${ports[w1]}:127.0.0.1" |
-  grep -q '^— w1.example.net ' || fail "over TLS"
+  has '^— w1.example.net ' || fail "over TLS"
 halt w1
 pass "a witness cosigns, remembers, and refuses"
 
@@ -113,7 +113,7 @@ liar=$!
 cp "$a/mayfly.yaml" "$work/mayfly.yaml"
 witnesses() { # name=url... : into the configuration
   cp "$work/mayfly.yaml" "$a/mayfly.yaml"
-  printf 'witnesses:\n  timeout_ms: 1000\n  list:\n' >>"$a/mayfly.yaml"
+  printf 'witnesses:\n  timeout_ms: 2000\n  list:\n' >>"$a/mayfly.yaml"
   local n
   for n in "$@"; do printf '    - {url: "%s", vkey: "%s"}\n' "${n#*=}" "${keys[${n%%=*}]}" >>"$a/mayfly.yaml"; done
 }
