@@ -38,10 +38,9 @@ types("\x03")
 expect("int42")
 types("\x1a")
 expect("Stopped")
-types("jobs -l | grep -c Stop''ped; ps -o stat= -C mayfly-agent | sort -u | tr -d '+sl \\n'; echo :stat\n")
-expect("1")
-expect("T")
-expect(":stat")
+# Of the jobs, one is stopped; and of the job's two processes both are.
+types("echo job''s=$(jobs -l | grep -c Stop''ped) sta''tes=$(ps -o stat= -p $(jobs -p),$(pgrep -P $(jobs -p)) | cut -c1 | tr -d '\\n'):\n")
+expect("jobs=1 states=TT:")
 types("fg\n")
 # The shell names the job before it gives it the terminal: a ^C in between would be the shell's. It continues it after.
 expect("cont42")
