@@ -22,7 +22,7 @@ agent_away() {
 }
 rotate() { echo "${1:-rotate}" >&7; read -r serial <&8; }
 until_says() { # file words
-  eventually grep -qs -- "$2" "$1" && return
+  eventually grep -q -- "$2" "$1" 2>/dev/null && return 0
   cat "$1" >&2 || true
   fail "'$2' did not come"
 }
@@ -51,7 +51,7 @@ for words in "serial=$serial" "URI:$web" "mode 700" "socket unix://$sock"; do ha
 pass "identity, key and bundle belong together; the program's status is passed on; the folder is gone"
 
 mayfly-agent run --id $db -- sh -c 'openssl x509 -in "$MAYFLY_SVID" -noout -ext subjectAltName' | has "URI:$db" || fail "--id"
-refuses 4 "gives: $web $db" mayfly-agent run --timeout 1s --id spiffe://example.org/x -- true
+refuses 4 "gives: $web $db" mayfly-agent run --timeout 3s --id spiffe://example.org/x -- true
 mayfly-agent run --jwt my-audience -- sh -c 'cut -d. -f2 "$MAYFLY_JWT"' >"$OUT"
 python3 -c 'import base64, json, sys; t = sys.stdin.read().strip(); d = json.loads(base64.urlsafe_b64decode(t + "=" * (-len(t) % 4)))
 assert d["aud"] == ["my-audience"] and d["sub"] == "'$web'", d' <"$OUT" || fail "JWT"
@@ -107,7 +107,7 @@ pass "rotation by restart"
 # --- who has not the selector ---
 agent_away
 agent "unix:uid:54321"
-refuses 4 "no identity for this process (user $(id -u)): register an entry" mayfly-agent run --timeout 1s -- true
+refuses 4 "no identity for this process (user $(id -u)): register an entry" mayfly-agent run --timeout 3s -- true
 agent_away
 # what the kernel sees is mayfly-agent's own executable
 agent "unix:sha256:$(sha256sum "$(command -v mayfly-agent)" | cut -d' ' -f1)"
@@ -119,8 +119,8 @@ agent_away
 agent "unix:uid:$(id -u)"
 python3 - <<'P' || fail "too slow"
 import subprocess, time
-best = 9
-for _ in range(5):
+best, until = 9, time.monotonic() + 60
+while best > 0.2 and time.monotonic() < until: # what it can do, however busy this machine is meanwhile
     begin = time.clock_gettime(time.CLOCK_REALTIME)
     out = subprocess.run(["mayfly-agent", "run", "--", "date", "+%s.%N"], capture_output=True, check=True).stdout
     best = min(best, float(out) - begin)
