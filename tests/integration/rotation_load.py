@@ -113,8 +113,8 @@ class Load:
             input=b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             capture_output=True, timeout=PATIENCE, check=False)
         if b"hello" not in p.stdout:
-            if not os.path.exists(one):
-                return  # read too late: the set is gone
+            if not all(os.path.exists(one + "/" + f) for f in ("bundle.pem", "svid.pem", "svid.key")):
+                return  # read too late: the set is going
             raise RuntimeError("s_client: %r" % p.stderr[-300:])
 
     def attempt(self, n):
