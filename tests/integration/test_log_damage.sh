@@ -105,7 +105,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=$(($(du -
   start || fail "start on the small disk"
   before=$(mayfly status --dir "$a" --json | jq .log_size)
   dd if=/dev/zero of="$work/small/fill" bs=64k status=none 2>/dev/null || true
-  corridor_load run "$a/run/signer.sock" test.example 20 "$work/certs" full >/dev/null &
+  corridor_load run "$a/run/signer.sock" test.example 600 "$work/certs" full >/dev/null & # as long as that takes
   load=$!
   for _ in $(seq 600); do grep -q "signer stops.*log-disk" "$work/mayflyd.log" && break; sleep 0.1; done
   grep "signer stops.*log-disk" "$work/mayflyd.log" | tail -1 | has -i "space\|full" || fail "no word on the full disk"

@@ -257,7 +257,7 @@ cmp "${seen%-seen}-kept" "$work/last" && mayfly log checkpoint --log "$work/seen
   [ "$(sed -n 2p "$seen")" -gt "$(sed -n 2p "$work/last")" ] || fail "the evidence"
 # Over HTTPS, too; and not only with --once.
 cp "$work/last" "$work/remote"
-got=0; timeout 20 mayfly log monitor --url "$url/log" --vkey "$vkey" --cacert "$a/ca/root.pem" --state "$work/remote" --json >"$work/out" 2>/dev/null || got=$?
+got=0; timeout 60 mayfly log monitor --url "$url/log" --vkey "$vkey" --cacert "$a/ca/root.pem" --state "$work/remote" --json >"$work/out" 2>/dev/null || got=$?
 [ $got = 7 ] || fail "a fork over HTTPS ends with $got: $(cat "$work/out")"
 said "log-fork=1"
 

@@ -55,7 +55,7 @@ refused() { # sed-expression key
   sed "$1" "$work/mayfly.yaml" >"$a/mayfly.yaml"
   kill -HUP "$daemon"
   says "configuration not reloaded" "$before"
-  tail -1 "$log" | has -- "$2" || fail "no word on $2: $(tail -1 "$log")"
+  grep "configuration not reloaded" "$log" | tail -1 | has -- "$2" || fail "no word on $2: $(tail -3 "$log")"
   cp "$work/mayfly.yaml" "$a/mayfly.yaml"
 }
 refused 's|^listen: .*|listen: 127.0.0.1:1|' "listen changed"

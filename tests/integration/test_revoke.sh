@@ -104,7 +104,7 @@ before=$(r --list --json | jq '.revocations | length')
 kill -STOP "$(child signer)"
 r --id $in/two >"$work/words" || fail "not revoked without the signer"
 grep -q "waiting for the signer" "$work/words" || fail "no word on the log: $(cat "$work/words")"
-out=$(timeout 20 mayfly-agent fetch --server "$url" --id $in/two --out "$work/two" 2>&1) && fail "a renewal without a signer"
+out=$(timeout 60 mayfly-agent fetch --server "$url" --id $in/two --out "$work/two" 2>&1) && fail "a renewal without a signer"
 grep -q "was revoked" <<<"$out" || fail "refused for another reason: $out"
 kill -CONT "$(child signer)"
 for _ in $(seq 600); do

@@ -19,7 +19,7 @@ cd "$work/here"
 $(cat "$work/tour")
 kill %1 %2 %3 %4 2>/dev/null
 R
-timeout 60 bash "$work/run" >"$work/out" 2>"$work/tour.log" || true
+timeout 300 bash "$work/run" >"$work/out" 2>"$work/tour.log" || true
 has "hello from the api" <"$work/out" || { tail -20 "$work/tour.log"; fail "the tour's last command says: $(tail -3 "$work/out")"; }
 pass "two services talk mTLS through the proxies in $commands commands"
 stop
