@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #define ID(x) "spiffe://example.org/" x
-#define LONG_MS 20000 /* no test waits so long unless it fails */
+#define LONG_MS 60000 /* no test waits so long unless it fails */
 
 struct rig {
     struct kit k;
