@@ -112,6 +112,11 @@ refuses() { # exit-status text command...: the command ends so, saying so
 entry() { mayfly entry create --dir "$a" --id "$@" --json >/dev/null; }
 token() { mayfly token create --dir "$a" --id "$@" --json | jq -r .token; }
 signer() { corridor_load info "$a/run/signer.sock" | jq ".$1"; } # log_size, issuing_signatures: as of now
+fill() { # size file: load without pauses, certificates into the file, until the log has so many entries
+  while [ "$(signer log_size)" -lt "$1" ]; do
+    corridor_load run "$a/run/signer.sock" test.example 1 "$2" full >/dev/null || return 1
+  done
+}
 published() { # until all is published that the signer has logged by now
   local size
   size=$(signer log_size) || fail "the signer does not answer"

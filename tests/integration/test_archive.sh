@@ -6,7 +6,7 @@ init
 export XDG_CACHE_HOME=$work/cache
 start || fail "mayflyd did not become ready"
 oldest() { find "$a/log/journal" -name '0*' -printf '%f\n' | sort | head -1 | sed 's/^0*//'; }
-for _ in $(seq 20); do
+for _ in $(seq 60); do
   corridor_load run "$a/run/signer.sock" test.example 3 "$work/certs" full >/dev/null || fail "load"
   for _ in $(seq 15); do [ "$(oldest)" ] && break; sleep 0.1; done # the journal lets go of its first part
   [ "$(oldest)" ] && break

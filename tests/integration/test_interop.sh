@@ -14,7 +14,7 @@ echo "witnesses: {list: [{url: 'http://127.0.0.1:$port_w', vkey: '$witness_vkey'
 start || fail "mayflyd did not become ready"
 id=spiffe://test.example/web
 entry "$id"
-corridor_load run "$a/run/signer.sock" test.example 1 "$work/certs" full >/dev/null || fail "load" # over a full tile
+fill 300 "$work/certs" || fail "load" # over a full tile
 mayfly-agent fetch --server "$url" --id "$id" --token "$(token "$id")" --out "$work/web" >/dev/null || fail "fetch"
 index=$(mayfly log verify-cert "$work/web/svid.pem" --dir "$a" --json | jq .index)
 printf 'log %s\nquorum none\n' "$vkey" >"$work/policy"

@@ -15,6 +15,7 @@ stop || fail "stop"
 cp -a "$a/log" "$work/older"
 start || fail "start"
 issue 4
+while [ "$(signer log_size)" -lt 300 ]; do issue 1; done # a full tile
 stop || fail "stop"
 cp -a "$a/log" "$work/good"
 mayfly log verify --dir "$a" >/dev/null || fail "the log does not verify to begin with"
