@@ -19,6 +19,11 @@ endif()
 if(MAYFLY_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+# What only tests are run with is linked faster, where LLVM's linker is there; what is shipped by the system's own.
+find_program(MAYFLY_LLD ld.lld)
+if(MAYFLY_LLD AND MAYFLY_TESTS AND NOT MAYFLY_HARDEN)
+  add_link_options(-fuse-ld=lld)
+endif()
 if(MAYFLY_HARDEN)
   add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection
     -fcf-protection=full -ftrivial-auto-var-init=zero -fPIE)
