@@ -68,6 +68,9 @@ eventually() { # command...: until it succeeds, for as long as a busy machine ma
     sleep 0.05
   done
 }
+times() { # many few: as often as that; few where another build's run does many ($MAYFLY_FEW, tests/CMakeLists.txt)
+  if [ "${MAYFLY_FEW:-}" ]; then echo "$2"; else echo "$1"; fi
+}
 init() { # [mayfly init options...]
   port=$(free_port)
   url=https://localhost:$port

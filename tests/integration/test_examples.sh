@@ -4,7 +4,7 @@
 # ROTATIONS=n for fewer.
 . "$(dirname "$0")/lib.sh"
 examples=$root/deploy/examples
-rotations=${ROTATIONS:-100}
+rotations=${ROTATIONS:-$(times 100 20)}
 export PATH=$PATH:/usr/sbin:/usr/lib/postgresql/15/bin
 
 for program in nginx haproxy postgres caddy socat python3 openssl; do

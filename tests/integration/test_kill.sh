@@ -1,17 +1,17 @@
 #!/bin/bash
 # Kills the signer at each numbered step under load. After each restart: every certificate that came
 # back is signed, proven and published; no serial twice; the head never went back; nothing that a
-# dead signer had logged was signed late.
+# dead signer had logged was signed late. ROUNDS=n for more or fewer than two.
 . "$(dirname "$0")/lib.sh"
 init
 start || fail "mayflyd did not become ready"
 points="issue-received issue-checked tlog-journal tlog-synced tlog-signed tlog-head issue-logged issue-tbs issue-signed issue-answered"
-corridor_load run "$a/run/signer.sock" test.example 300 "$work/certs" >"$work/load" &
+corridor_load run "$a/run/signer.sock" test.example 1800 "$work/certs" >"$work/load" &
 load=$!
 eventually test -s "$work/certs" || fail "no certificate"
 grown() { [ "$(stat -c %s "$work/certs")" -gt "$1" ]; } # more certificates came
 kills=0
-for round in 1 2; do
+for round in $(seq "${ROUNDS:-$(times 2 1)}"); do
   for point in $points; do
     old=$(child signer)
     fault "$point" kill $((RANDOM % 40))

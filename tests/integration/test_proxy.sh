@@ -14,7 +14,7 @@ bench_proxy_load echo "$echo_port" &
 
 # --- a thousand rotations ---------------------------------------------------------------------------------------------
 # So many must reach the proxies: who is too busy to take each is given the newest, so it makes as many as that takes.
-count=${ROTATIONS:-1000}
+count=${ROTATIONS:-$(times 1000 200)}
 proxy_agent "$run" "${ROTATE_MS:-25}" $((count * 100)) &
 agent=$!
 eventually test -S "$run/client.sock" || fail "no agent"
