@@ -78,6 +78,12 @@ static X509 *begin(const char *cn, X509 *issuer, EVP_PKEY *key, uint64_t serial,
     return x;
 }
 
+static void finish(X509 *x, EVP_PKEY *key, const EVP_MD *md)
+{
+    NEED(X509_sign(x, key, md) > 0);
+    X509_check_ca(x); /* reads its extensions now, so that threads which share it find them */
+}
+
 void kit_issuing(struct kit *k)
 {
     char san[128];
@@ -94,7 +100,7 @@ void kit_issuing(struct kit *k)
     ext(x, k->root, NID_authority_key_identifier, "keyid");
     ext(x, k->root, NID_subject_alt_name, k->as.san ? k->as.san : san);
     binding(x, &k->log);
-    NEED(X509_sign(x, k->root_key, EVP_sha384()) > 0);
+    finish(x, k->root_key, EVP_sha384());
     k->issuing = x;
 }
 
@@ -122,7 +128,7 @@ void kit_new_as(struct kit *k, const char *td, const struct kit_authority *as)
     ext(x, NULL, NID_key_usage, "critical,keyCertSign,cRLSign");
     ext(x, NULL, NID_name_constraints, as->root_names);
     ext(x, NULL, NID_subject_key_identifier, "hash");
-    NEED(X509_sign(x, k->root_key, EVP_sha384()) > 0);
+    finish(x, k->root_key, EVP_sha384());
     k->root = x;
     kit_issuing(k);
 }
@@ -164,7 +170,7 @@ static X509 *leaf_make(struct kit *k, const struct kit_leaf *l, EVP_PKEY *key, u
     ext(x, k->issuing, NID_crl_distribution_points, l->crl);
     if (proof.len)
         raw_ext(x, OID_STAPLED_PROOF, OID_LEN(OID_STAPLED_PROOF), proof.p, proof.len);
-    NEED(X509_sign(x, k->issuing_key, EVP_sha256()) > 0);
+    finish(x, k->issuing_key, EVP_sha256());
     return x;
 }
 
