@@ -166,6 +166,7 @@ struct conn {
     struct side tls, plain;
     SSL *ssl;
     struct creds *creds;        /* owned reference, until the handshake is over */
+    uint32_t records;           /* sent under the present key, about */
     uint8_t *early;             /* owned: bytes that came behind the handshake */
     size_t early_off, early_len;
     struct peer *peer;          /* owned reference, from the judgement on */
@@ -212,6 +213,7 @@ struct worker {
     int64_t log_second;               /* refusals told in this second */
     unsigned log_count, log_silent;
 };
+#define KEY_RECORDS (1u << 22) /* a TLS key is replaced after so many, at most 64 GiB */
 struct proxy {
     const struct proxy_conf *conf;
     struct listener *listeners; /* owned */
@@ -229,6 +231,7 @@ struct proxy {
     atomic_bool expired_said;
     atomic_bool missing;        /* a listener's identity is none of the agent's */
     struct err trouble;         /* of the source, the first thread's; code 0: none */
+    atomic_uint key_records;    /* KEY_RECORDS, but in a test */
 };
 
 /* proxy.c. A reference, or NULL: none yet. */

@@ -322,6 +322,35 @@ static void truncated(void **state)
     rig_end(r);
 }
 
+/* Keys are replaced while data goes on, each time so many records were sent. */
+static void saw_message(int sent, int version, int type, const void *p, size_t n, SSL *s, void *arg)
+{
+    if (!sent && type == SSL3_RT_HANDSHAKE && n > 0 && *(const uint8_t *)p == SSL3_MT_KEY_UPDATE)
+        ++*(unsigned *)arg;
+}
+
+static void renews_keys(void **state)
+{
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    unsigned updates = 0;
+    atomic_store(&r->p->key_records, 3);
+    SSL *s = tls_client(r, &r->web, TLS1_3_VERSION);
+    assert_non_null(s);
+    int up = accept(r->upstream, NULL, NULL);
+    SSL_set_msg_callback(s, saw_message);
+    SSL_set_msg_callback_arg(s, &updates);
+    for (int i = 0; i < 10; i++) { /* a record each, since each is waited for */
+        assert_int_equal(send(up, "row", 3, 0), 3);
+        tls_expect(s, "row");
+    }
+    assert_int_equal(updates, 3);
+    assert_int_equal(SSL_write(s, "and back", 8), 8);
+    plain_expect(up, "and back");
+    close(up);
+    tls_close(s);
+    rig_end(r);
+}
+
 /* --- client mode ------------------------------------------------------------------------------------------------------ */
 
 static void client_mode(void **state)
@@ -1195,7 +1224,7 @@ int main(void)
     log_setup("test", LOG_ERROR, LOG_TEXT);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_close_from_tls), cmocka_unit_test(half_close_from_plain), cmocka_unit_test(truncated),
-        cmocka_unit_test(client_mode), cmocka_unit_test(wrong_server), cmocka_unit_test(refusals), cmocka_unit_test(garbage),
+        cmocka_unit_test(client_mode), cmocka_unit_test(renews_keys), cmocka_unit_test(wrong_server), cmocka_unit_test(refusals), cmocka_unit_test(garbage),
         cmocka_unit_test(slow_handshake), cmocka_unit_test(flood), cmocka_unit_test(no_upstream), cmocka_unit_test(full_queue), cmocka_unit_test(full_for_ever),
         cmocka_unit_test(backpressure), cmocka_unit_test(proxy_headers), cmocka_unit_test(trusted_proxies),
         cmocka_unit_test(max_per_address), cmocka_unit_test(max_per_client), cmocka_unit_test(rotation),
