@@ -73,8 +73,10 @@ static void on_entries(struct task *t)
             bool first = !a->entries_known;
             a->entries_at_ms = clock_mono_ms();
             a->entries_of_ms = j->put_ms;
-            if (j->entries.revoked > a->entries_revoked && !first)
+            if (j->entries.revoked > a->entries_revoked && !first) {
                 engine_advice(a);
+                engine_run(a);
+            }
             a->entries_revoked = j->entries.revoked; /* lower after the authority's restart */
             if (!j->entries.unchanged || first) {
                 strcpy(a->version, j->entries.version);

@@ -27,6 +27,7 @@ struct fixture {
     atomic_bool svid_revoked;  /* of the agent itself */
     atomic_uint revoked;       /* sessions so far that were ended */
     atomic_uint young;         /* certificates are not in the published log: 1 says nothing, 2 says so */
+    atomic_int taken_back;     /* what the list of entries says of revocations */
     atomic_uint hold_ms;
     atomic_uint orders, bundles, lists, advices, tries; /* tries: requests while down */
     char state[64];
@@ -118,7 +119,7 @@ static int answer(struct script *s, const char *path, const json_t *doc, const c
     }
     if (strcmp(path, "/entries") == 0) {
         f->lists++;
-        buf_str(&a->body, "{\"version\":\"v1\",\"unchanged\":true}");
+        buf_fmt(&a->body, "{\"version\":\"v1\",\"unchanged\":true,\"revoked\":%d}", f->taken_back);
         return 0;
     }
     if (strcmp(path, "/jwt") == 0) {
@@ -644,6 +645,28 @@ static void test_advice(void **state)
     assert_int_equal(all[59]->ari_mono_ms < clock_mono_ms() + 3000000, 1);
 }
 
+/* Something was revoked, the list of entries says: all ask for advice, in a hurry. Each time, and not when the authority
+ * has begun to count anew. */
+static void test_taken_back(void **state)
+{
+    struct fixture *f = *state;
+    struct agent *a = &f->a;
+    struct identity *i = with_svids(f);
+    f->pulled = false;
+    for (int k = 0; k < 4; k++) {
+        f->taken_back = k == 0 ? 0 : k == 1 ? 7 : k == 2 ? 3 : 4;
+        i->ari_mono_ms = a->own.ari_mono_ms = clock_mono_ms() + 3600000;
+        a->advice_hurry_ms = 0;
+        f->advices = 0;
+        unsigned lists = f->lists;
+        entries_poll(a);
+        TURN_UNTIL(f, f->lists > lists && !a->entries_busy);
+        assert_int_equal(a->advice_hurry_ms > 0, k % 2);
+        if (k % 2)
+            TURN_UNTIL(f, f->advices >= 2);
+    }
+}
+
 /* What somebody can cause without end is one line a second. */
 static void test_seldom(void **state)
 {
@@ -918,6 +941,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hurry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_advice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_taken_back, setup, teardown),
         cmocka_unit_test(test_seldom),
         cmocka_unit_test_setup_teardown(test_advice_too_early, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_checked, setup, teardown),

@@ -24,8 +24,10 @@ static void test_entries(void **state)
     assert_string_equal(l.list[0].hint, "internal");
     assert_int_equal(l.list[0].ttl, 300);
     entry_list_free(&l);
-    assert_int_equal(entry_list_parse(&l, view("{\"version\":\"v1\",\"unchanged\":true}"), &e), 0);
+    assert_int_equal(l.revoked, 0);
+    assert_int_equal(entry_list_parse(&l, view("{\"version\":\"v1\",\"unchanged\":true,\"revoked\":9}"), &e), 0);
     assert_true(l.unchanged);
+    assert_int_equal(l.revoked, 9);
     entry_list_free(&l);
     static const char *const bad[] = {
         "[]", "{}", "{\"version\":\"\",\"entries\":[]}", "{\"version\":\"v\"}", "{\"version\":\"v\",\"entries\":{}}",

@@ -78,6 +78,7 @@ static void test_answer(void **state)
     assert_int_equal(ask_entries(version, ""), 200);
     assert_true(json_is_true(json_object_get(c->doc, "unchanged")));
     assert_string_equal(member(c, "version"), version);
+    assert_int_equal(json_integer_value(json_object_get(c->doc, "revoked")), 0);
     assert_null(entries());
     assert_int_equal(ask_entries(version, "spiffe://test.example/shop"), 200); /* a page is asked for */
     assert_int_equal(json_array_size(entries()), 1);

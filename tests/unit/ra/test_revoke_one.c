@@ -132,6 +132,45 @@ static void entry_id(const char *spiffe_id, char id[RA_ID_LEN + 1])
     memcpy(id, w.entry_id, RA_ID_LEN + 1);
 }
 
+/* --- what the agent hears of it ----------------------------------------------------------------------------------- */
+
+static bool none(void *arg, const struct ra_entry *e, unsigned ttl)
+{
+    return true;
+}
+
+/* With the list of its entries, which itself has not changed by that. */
+static int64_t hears(struct ra_session *s, const char *agent, char version[40])
+{
+    struct err e = {0};
+    struct ra_agent_entries q = {.agent = agent};
+    if (ra_agent_entries(x.ra, s, &q, none, NULL, &e) < 0)
+        fail_msg("%s: %s", e.rule, e.msg);
+    if (*version)
+        assert_string_equal(q.version, version);
+    memcpy(version, q.version, 40);
+    return q.revoked;
+}
+
+static void test_heard(void **state)
+{
+    char v1[40] = "", v2[40] = "";
+    struct ra_session *s = of_agent(), *other = make_session(&x);
+    by_token(other, AGENT2);
+    assert_int_equal(hears(s, AGENT, v1), 0);
+    revoke_by(TLOG_BY_ID, SHOP, 0, 1);
+    int64_t first = hears(s, AGENT, v1), second;
+    assert_true(first > 0);
+    assert_int_equal(hears(s, AGENT, v1), first);
+    revoke_serial(s, "1000000000098", AGENT, CART, 0, 1);
+    assert_true((second = hears(s, AGENT, v1)) > first);
+    revoke_serial(s, "1000000000099", AGENT, CART, 0, 0); /* there is no authorization to end, but a certificate */
+    assert_true(hears(s, AGENT, v1) > second);
+    assert_int_equal(hears(other, AGENT2, v2), 0); /* not its own */
+    ra_session_release(other);
+    ra_session_release(s);
+}
+
 /* --- what it reaches ----------------------------------------------------------------------------------------------- */
 
 /* SHOP is over, over a restart, too; until the agent says it again. The others go on without. */
@@ -454,7 +493,7 @@ int main(void)
         TEST(test_id),    TEST(test_prefix),    TEST(test_entry),        TEST(test_serial),      TEST(test_serial_over),
         TEST(test_ready), TEST(test_under_way), TEST(test_asked_again),  TEST(test_jwt_under_way), TEST(test_agent),
         TEST(test_agent_entry), TEST(test_agent_serial), TEST(test_agent_prefix), TEST(test_by_agent), TEST(test_stranger), TEST(test_own),
-        TEST(test_other_agent),
+        TEST(test_other_agent), TEST(test_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
