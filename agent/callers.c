@@ -226,7 +226,7 @@ bool caller_match(struct caller *c)
 
 void waiting_free(struct call *k)
 {
-    strings_free(k->audience, k->audience_count);
+    texts_free(k->audience, k->audience_count);
     free(k->spiffe_id);
     free(k);
 }

@@ -114,8 +114,8 @@ int identity_update(struct identity *i, const struct entry *x, bool *changed, st
     struct identity *fresh = identity_new(x);
     if (!fresh)
         return no_memory(e);
-    strings_free(i->selectors, i->selectors_count);
-    strings_free(i->dns, i->dns_count);
+    texts_free(i->selectors, i->selectors_count);
+    texts_free(i->dns, i->dns_count);
     free(i->hint);
     i->selectors = fresh->selectors;
     i->selectors_count = fresh->selectors_count;
@@ -153,10 +153,10 @@ int identity_evidence(struct identity *i, char *const *selectors, size_t n, stru
     char **copy;
     size_t copied;
     if (strings_copy(&copy, &copied, list, count) < 0) {
-        strings_free(copy, copied);
+        texts_free(copy, copied);
         return no_memory(e);
     }
-    strings_free(i->evidence, i->evidence_count);
+    texts_free(i->evidence, i->evidence_count);
     i->evidence = copy;
     i->evidence_count = copied;
     return 0;
@@ -184,9 +184,9 @@ void identity_free(struct identity *i)
         return;
     identity_drop_svid(i);
     jwt_cache_free(i);
-    strings_free(i->selectors, i->selectors_count);
-    strings_free(i->dns, i->dns_count);
-    strings_free(i->evidence, i->evidence_count);
+    texts_free(i->selectors, i->selectors_count);
+    texts_free(i->dns, i->dns_count);
+    texts_free(i->evidence, i->evidence_count);
     free(i->entry_id);
     free(i->spiffe_id);
     free(i->hint);

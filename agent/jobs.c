@@ -339,9 +339,9 @@ void job_free(struct job *j)
     free(j->entry_id);
     free(j->spiffe_id);
     free(j->hint);
-    strings_free(j->dns, j->dns_count);
-    strings_free(j->selectors, j->selectors_count);
-    strings_free(j->audience, j->audience_count);
+    texts_free(j->dns, j->dns_count);
+    texts_free(j->selectors, j->selectors_count);
+    texts_free(j->audience, j->audience_count);
     wl_svid_unref(j->svid);
     free(j->jwt.svid);
     entry_list_free(&j->entries);

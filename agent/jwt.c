@@ -23,7 +23,7 @@ struct jwt_cached {
 
 static void cached_free(struct jwt_cached *k)
 {
-    strings_free(k->audience, k->audience_count);
+    texts_free(k->audience, k->audience_count);
     free(k->svid);
     free(k);
 }

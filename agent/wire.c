@@ -32,7 +32,7 @@ static const char *text_member(const json_t *doc, const char *key, size_t max)
 
 /* --- entries ------------------------------------------------------------------------------------------------------ */
 
-void strings_free(char **list, size_t n)
+void texts_free(char **list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         free(list[i]);
@@ -44,8 +44,8 @@ static void entry_free(struct entry *x)
     free(x->id);
     free(x->spiffe_id);
     free(x->hint);
-    strings_free(x->selectors, x->selectors_count);
-    strings_free(x->dns, x->dns_count);
+    texts_free(x->selectors, x->selectors_count);
+    texts_free(x->dns, x->dns_count);
     memset(x, 0, sizeof *x);
 }
 

@@ -29,7 +29,7 @@ struct entry_list {
     struct entry *list; /* owned */
     size_t n;
 };
-void strings_free(char **list, size_t n); /* each, and the list */
+void texts_free(char **list, size_t n); /* each, and the list */
 void entry_list_free(struct entry_list *l);
 int entry_list_parse(struct entry_list *l, struct bytes body, struct err *e);
 
