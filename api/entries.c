@@ -5,7 +5,7 @@
  *   {"version":"…","revoked":0,"unchanged":true}
  *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","ttl","revision","hint"}],"more":false}
  *
- * revoked rises with a revocation of what the agent obtained: renewal advice says of what. */
+ * revoked rises with a revocation of what the agent may have obtained: renewal advice says of what. */
 #include "api/internal.h"
 #include <string.h>
 

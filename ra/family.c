@@ -1,7 +1,7 @@
 /* Entries by their parent, so that an agent's question after its own costs what it has, and an answer that nothing
  * changed costs a look into a map. Each family has a version: the number of the registry's last change that
  * touched it, behind a random one of this run, since numbers begin anew with each. Beside it stands the last
- * revocation of something that the parent, an agent, obtained for one of the family: the agent asks for advice then
+ * revocation of something that the parent, an agent, may have for one of the family: the agent asks for advice then
  * (RFC 9773), which it does too slowly otherwise to find one of hundreds soon. */
 #include "base/clock.h"
 #include "ra/internal.h"

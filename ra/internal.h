@@ -388,7 +388,8 @@ struct revocation *revocations_from(const struct revocations *all, int64_t id); 
 struct revocation *revocations_by_id(const struct revocations *all, int64_t id);
 bool revocation_is_over(const struct revocation *r, int64_t now);
 int revocations_key(const struct revocations *all, const uint8_t key[32], struct err *e); /* rule "csr-key-revoked" */
-/* What it stands for. */
+/* What it stands for. names_id: by ID, by prefix, or by agent, whose entries' IDs are named, too. */
+bool revocation_names_id(const struct ra *ra, const struct revocation *r, const char *spiffe_id);
 bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, const struct authz *a);
 /* Whether that is all that ends of its session: an agent vouched for it in a session of the agent's own. */
 bool revocation_spares_session(const struct ra *ra, const struct revocation *r, const struct authz *a);

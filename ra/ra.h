@@ -166,7 +166,7 @@ struct ra_agent_entries {
     const char *after; /* a page of those after this SPIFFE ID; "" or NULL: the first */
     /* answered: */
     char version[40];  /* another one whenever an entry of this agent has changed, come or gone */
-    int64_t revoked;   /* rises when something is revoked that this agent obtained for a workload; 0: not in this run */
+    int64_t revoked;   /* rises when something is revoked that this agent may have for a workload; 0: not in this run */
     bool unchanged;    /* it is `have`, and no entry is called */
     bool more;         /* some are left */
 };

@@ -178,7 +178,7 @@ int revocations_key(const struct revocations *all, const uint8_t key[32], struct
 
 /* --- what they stand for ----------------------------------------------------------------------------------------- */
 
-static bool names_id(const struct ra *ra, const struct revocation *r, const char *spiffe_id)
+bool revocation_names_id(const struct ra *ra, const struct revocation *r, const char *spiffe_id)
 {
     const char *value = revocation_value(r);
     size_t n = strlen(value);
@@ -215,7 +215,7 @@ bool revocation_ends_authz(const struct ra *ra, const struct revocation *r, cons
         return false;
     if (revocation_by(r) == TLOG_BY_ENTRY)
         return strcmp(a->entry, revocation_value(r)) == 0;
-    return names_id(ra, r, a->spiffe_id) ||
+    return revocation_names_id(ra, r, a->spiffe_id) ||
            (revocation_by(r) == TLOG_BY_AGENT &&
             ((a->voucher && strcmp(a->requester, revocation_value(r)) == 0) || shows_agent(&a->selectors, revocation_value(r))));
 }
@@ -232,5 +232,5 @@ bool revocation_ends_token(const struct ra *ra, const struct revocation *r, cons
     if (t->spent || !t->spiffe_id)
         return false;
     return revocation_by(r) == TLOG_BY_ENTRY ? strcmp(t->entry, revocation_value(r)) == 0
-                                             : names_id(ra, r, t->spiffe_id);
+                                             : revocation_names_id(ra, r, t->spiffe_id);
 }

@@ -154,8 +154,6 @@ static void end_session(struct ending *w, struct ra_session *s)
 
 static void end_authz(struct ending *w, struct authz *a)
 {
-    if (a->voucher)
-        family_revoked(&w->ra->entries, a->requester, w->r->id);
     authz_revoke(w->ra, a);
     w->authorizations++;
 }
@@ -194,8 +192,6 @@ static void end_by_serial(struct ending *w)
         end_session(w, s);
     else if (a)
         end_authz(w, a);
-    else
-        family_revoked(&w->ra->entries, w->of->agent, w->r->id);
 }
 
 static bool token_look(void *arg, struct map_node *n)
@@ -207,6 +203,34 @@ static bool token_look(void *arg, struct map_node *n)
         w->tokens++;
     }
     return true;
+}
+
+/* The agents that may hold what is named, whether or not an authorization is left to end: a certificate may outlive the
+ * one that it was obtained by. (Of an agent that is revoked the session ends; whose a key is, nobody here knows.) */
+static void tell_agents(const struct ending *w)
+{
+    struct registry *all = &w->ra->entries;
+    const char *value = revocation_value(w->r);
+    const size_t n = strlen(value);
+    const struct entry *x;
+    switch (revocation_by(w->r)) {
+    case TLOG_BY_SERIAL:
+        family_revoked(all, w->of->agent, w->r->id);
+        return;
+    case TLOG_BY_ENTRY:
+        if ((x = registry_find(all, value)))
+            family_revoked(all, x->x.parent, w->r->id);
+        return;
+    case TLOG_BY_ID:
+    case TLOG_BY_PREFIX:
+        for (size_t i = entries_place(all->sorted, all->n, value);
+             i < all->n && strncmp(all->sorted[i]->x.spiffe_id, value, n) == 0; i++)
+            if (revocation_names_id(w->ra, w->r, all->sorted[i]->x.spiffe_id))
+                family_revoked(all, all->sorted[i]->x.parent, w->r->id);
+        return;
+    default:
+        return;
+    }
 }
 
 /* Under the lock. By serial one session is meant; else all are looked at, which an operator may ask for. */
@@ -240,6 +264,7 @@ static void revoke_done(struct op *op, struct ra *ra, const struct err *e)
     pthread_mutex_lock(&ra->lock);
     if (!e) {
         end_all(&w);
+        tell_agents(&w);
     } else if (o->listed) {
         revocations_remove(&ra->revocations, o->r);
     }

@@ -171,6 +171,31 @@ static void test_heard(void **state)
     ra_session_release(s);
 }
 
+/* A certificate may outlive the authorization that it was obtained by, which ends with the agent's SVID: the agent hears
+ * of it all the same. */
+static void test_heard_over(void **state)
+{
+    char v[40] = "", id[RA_ID_LEN + 1];
+    struct ra_session *s = make_session(&x);
+    by_token(s, AGENT);
+    entry_id(CART, id);
+    revoke_by(TLOG_BY_ID, MAIL, 0, 0);
+    int64_t first = hears(s, AGENT, v), second, third;
+    assert_true(first > 0);
+    revoke_by(TLOG_BY_PREFIX, SHOP, 0, 0);
+    assert_true((second = hears(s, AGENT, v)) > first);
+    revoke_by(TLOG_BY_ENTRY, id, 0, 0);
+    assert_true((third = hears(s, AGENT, v)) > second);
+    revoke_by(TLOG_BY_PREFIX, "spiffe://example.org/sho", 0, 0); /* SHOP is not below it */
+    revoke_by(TLOG_BY_ID, "spiffe://example.org/sh", 0, 0);
+    assert_int_equal(hears(s, AGENT, v), third);
+    const struct ra_revoke gone = {.by = TLOG_BY_SERIAL, .value = "1000000000097", .reason = 1, .agent = AGENT,
+                                   .spiffe_id = SHOP};
+    revoke_with(&gone, 0, 0); /* its session is not known any more */
+    assert_true(hears(s, AGENT, v) > third);
+    ra_session_release(s);
+}
+
 /* --- what it reaches ----------------------------------------------------------------------------------------------- */
 
 /* SHOP is over, over a restart, too; until the agent says it again. The others go on without. */
@@ -493,7 +518,7 @@ int main(void)
         TEST(test_id),    TEST(test_prefix),    TEST(test_entry),        TEST(test_serial),      TEST(test_serial_over),
         TEST(test_ready), TEST(test_under_way), TEST(test_asked_again),  TEST(test_jwt_under_way), TEST(test_agent),
         TEST(test_agent_entry), TEST(test_agent_serial), TEST(test_agent_prefix), TEST(test_by_agent), TEST(test_stranger), TEST(test_own),
-        TEST(test_other_agent), TEST(test_heard),
+        TEST(test_other_agent), TEST(test_heard), TEST(test_heard_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
