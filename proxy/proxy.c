@@ -89,7 +89,7 @@ static void on_trouble(void *arg, const struct err *e)
     if (again) /* once for each kind, not with each attempt */
         return;
     struct err said = *e;
-    if (e->code == ERR_UNAUTHORIZED)
+    if (e->code == ERR_UNAUTHORIZED && strcmp(e->rule, "workload-status") == 0) /* not a folder's, whose SVID is none */
         err_set(&said, e->code, e->rule,
                 "%.300s; register an entry with selectors that this process has: the agent's log names them", e->msg);
     log_err(LOG_WARN, p->creds ? "no news from the agent; the last identity is kept" : "no identity from the agent yet", &said);
