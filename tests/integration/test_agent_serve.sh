@@ -93,6 +93,7 @@ print("itself", len(got), flush=True)
 # Connected, then another program over the same socket.
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 s.settimeout(60); s.recv(9) # its SETTINGS come once the caller was attested, as what it was
+s.settimeout(None) # or cat, below, would not wait for an answer
 os.dup2(s.fileno(), 9, inheritable=True)
 r, w = os.pipe(); os.write(w, talk); os.close(w); os.dup2(r, 8, inheritable=True)
 os.execv("/bin/sh", ["sh", "-c", "cat <&8 >&9; echo other $(timeout 3 cat <&9 | wc -c)"])
