@@ -47,9 +47,14 @@ serving() { [ "$(curl -s --max-time 5 "http://127.0.0.1:$http/ready")" = ready ]
 start_systemd() {
   local mounted own
   mounted=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-  own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+  own=$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null) || true
   [ -n "$mounted" ] && [ -n "$own" ] || cannot "no control groups of version 2"
-  group=${mounted}${own%/}/mayfly-test.$$
+  group=${mounted}${own%/}/mayfly-test
+  local old
+  for old in "$group".*; do # what a test left that was killed itself
+    [ -d "/proc/${old##*.}" ] || find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done
+  group=$group.$$
   mkdir "$group" 2>/dev/null || cannot "no control group may be made here"
   # However this shell ends, that one ends with it, and all that it started.
   (
@@ -59,7 +64,8 @@ start_systemd() {
   ) >"$work/systemd.log" 2>&1 &
   systemd=$!
   local end=$((SECONDS + 60))
-  until init=$(pgrep -P "$systemd") && [ -n "$init" ] && up; do
+  # Before it says that it is inside, it still sees the host's /run, and in there the host's systemd.
+  until [ -e "$inside/inside" ] && init=$(pgrep -P "$systemd") && [ -n "$init" ] && up; do
     kill -0 "$systemd" 2>/dev/null || cannot "no namespaces of the kind that systemd needs: $(tail -1 "$work/systemd.log")"
     [ $SECONDS -lt $end ] || cannot "systemd does not come up in a namespace here"
     sleep 0.1
