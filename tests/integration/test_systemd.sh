@@ -99,7 +99,7 @@ User=www-data
 ExecStart=/bin/sleep infinity
 ExecReload=/bin/sh -c 'openssl x509 -in /run/identity/web/svid.pem -noout -serial'
 U
-into_log web.log | unit web.service.d/log.conf
+{ into_log web.log; echo TimeoutStartSec=300; } | unit web.service.d/log.conf # busy machines have their time
 # Two of the same user and program, in slices of their own: the unit's name is what tells them apart.
 unit api@.service <<'U'
 [Unit]

@@ -126,8 +126,10 @@ static void test_folders(void **state)
     scratch_write(scratch_path("a/file"), "", 0600);
     assert_int_equal(file_mkdirs(scratch_path("a/file"), 0700, &e), -1);
     assert_int_equal(file_mkdirs(scratch_path("a/file/x"), 0700, &e), -1);
-    assert_int_equal(file_mkdirs("/sys/mayfly-test", 0700, &e), -1); /* nobody may: why, and not that it is missing */
-    assert_null(strstr(e.msg, strerror(ENOENT)));
+    if (access("/sys/kernel", F_OK) == 0) { /* where it is mounted, nobody may: why, and not that it is missing */
+        assert_int_equal(file_mkdirs("/sys/mayfly-test", 0700, &e), -1);
+        assert_null(strstr(e.msg, strerror(ENOENT)));
+    }
     assert_int_equal(file_sync_dir(scratch_path("a"), &e), 0);
     assert_int_equal(file_sync_dir(scratch_path("a/file"), &e), -1);
     assert_int_equal(file_sync_dir(scratch_path("none"), &e), -1);
