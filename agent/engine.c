@@ -87,7 +87,8 @@ void engine_reached(struct agent *a, const struct job *j)
         return; /* what was given up says nothing of the authority */
     if (failed)
         engine_count(a, &j->err);
-    if (j->anew || (failed && j->kind != JOB_SELF && strcmp(j->err.rule, "svid-revoked") == 0)) {
+    bool svid_revoked = failed && j->kind != JOB_SELF && strcmp(j->err.rule, "svid-revoked") == 0;
+    if (j->anew || (svid_revoked && !a->own.stale)) { /* once, also where another own SVID does not come */
         a->own.stale = true; /* the new session shows what the agent is: the list of entries hangs on that */
         engine_advice(a);
     }
