@@ -11,17 +11,8 @@ grep -q '^session' "$a/mayfly.yaml" || echo 'session: {lifetime: 50}' >>"$a/mayf
 start || fail "the authority does not start"
 entry "$host" --selector agent:host --ttl 12
 entry "$web" --parent "$host" --selector "files:dir:$work/out/web" --ttl 10
-cat >"$work/agent.yaml" <<Y
-server: $url
-id: $host
-join_token_file: token
-state_dir: state
-socket: {path: $work/run/agent.sock}
-http: unix:$work/run/http.sock
-files: [{id: $web, dir: $work/out/web}]
-logging: {level: debug}
-Y
-(umask 077; token "$host" >"$work/token")
+agent_config "$host" "files: [{id: $web, dir: $work/out/web}]"
+agent_token "$host"
 began=$SECONDS
 $python "$here/fake_systemd.py" "$work/run/notify" "$work/agent.log" mayfly-agent serve --config "$work/agent.yaml" >"$work/systemd.out" 2>&1 &
 systemd=$!

@@ -22,7 +22,7 @@ agent_away() {
 }
 rotate() { echo "${1:-rotate}" >&7; read -r serial <&8; }
 until_says() { # file words
-  eventually grep -q -- "$2" "$1" 2>/dev/null && return 0
+  eventually grep -qs -- "$2" "$1" && return
   cat "$1" >&2 || true
   fail "'$2' did not come"
 }

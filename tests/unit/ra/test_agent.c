@@ -280,7 +280,7 @@ static void by_way(enum tlog_revoked_by by, const char *value)
     make_behind(&x, WEB "/behind", AGENT2, both, 1);
     say(two_s, &two, WEB "/behind", both, 1, NULL);
     take_back(&x, by, value);
-    say(fresh, &one, SHOP, both, 2, "revoked");
+    say(fresh, &one, SHOP, both, 2, "svid-revoked");
     assert_int_equal(ra_session_revoked(s), by == TLOG_BY_AGENT);
     assert_int_equal(ra_session_authorized(x.ra, two_s, WEB "/behind"), by != TLOG_BY_PREFIX);
     ra_session_release(fresh);

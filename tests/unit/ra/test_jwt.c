@@ -196,12 +196,12 @@ static void test_revoked(void **state)
 {
     struct ra_session *s = authorized(WEB);
     take_back(&x, TLOG_BY_ID, WEB);
-    ask_for(s, WEB, 0, NULL, "revoked");
+    ask_for(s, WEB, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(BELOW);
     take_back(&x, TLOG_BY_PREFIX, TEAM);
-    ask_for(s, BELOW, 0, NULL, "revoked");
+    ask_for(s, BELOW, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(DB);
@@ -210,12 +210,12 @@ static void test_revoked(void **state)
     memcpy(entry, registry_by_spiffe_id(&x.ra->entries, DB)->x.id, sizeof entry);
     pthread_mutex_unlock(&x.ra->lock);
     take_back(&x, TLOG_BY_ENTRY, entry);
-    ask_for(s, DB, 0, NULL, "revoked");
+    ask_for(s, DB, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(TEAM);
     take_back(&x, TLOG_BY_AGENT, TEAM); /* the token proved itself */
-    ask_for(s, TEAM, 0, NULL, "revoked");
+    ask_for(s, TEAM, 0, NULL, "session-revoked");
     ra_session_release(s);
 
     s = authorized(WEB); /* with evidence made since, again */
