@@ -36,6 +36,7 @@ pass "cosigned: $seen"
 stop || fail "stop"
 bundle=$a/log/tile/entries/000
 printf 'X' | dd of="$bundle" bs=1 seek=2000 conv=notrunc status=none
+: >"$work/http.log" # it is read before the job has made it
 (cd "$a" && exec python3 -u -m http.server --bind 127.0.0.1 "$(free_port)") >"$work/http.log" 2>&1 &
 for _ in $(seq 600); do
   served=$(sed -n 's/.*(\(http:[^)]*\)\/).*/\1/p' "$work/http.log")
