@@ -143,7 +143,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
             reap(r);
             continue;
         }
-        if (r->program == 0 && ends(signo)) { /* still waiting for an identity */
+        if (!r->started && ends(signo)) { /* still waiting for an identity; later the status is the program's */
             r->status = 128 + signo;
             finish(r);
             return;
