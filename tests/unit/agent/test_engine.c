@@ -487,6 +487,23 @@ static void test_svid_revoked(void **state)
     assert_int_equal(f->s.accounts, 1);
 }
 
+/* Each order is refused so until another SVID of its own comes: one hurry of questions, not one for each. */
+static void test_hurries_once(void **state)
+{
+    struct fixture *f = *state;
+    struct job j = {.agent = &f->a, .kind = JOB_SVID};
+    with_svids(f);
+    assert_false(f->a.own.stale);
+    assert_int_equal(f->a.advice_hurry_ms, 0);
+    err_set(&j.err, ERR_UNAUTHORIZED, "svid-revoked", "as told");
+    engine_reached(&f->a, &j);
+    assert_true(f->a.own.stale);
+    assert_true(f->a.advice_hurry_ms > 0);
+    f->a.advice_hurry_ms = 0;
+    engine_reached(&f->a, &j);
+    assert_int_equal(f->a.advice_hurry_ms, 0);
+}
+
 /* The agent itself: no session helps. What the workloads have is served on, nothing is asked for, until it is back. */
 static void test_agent_revoked(void **state)
 {
@@ -936,6 +953,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clock_set, setup, teardown),
         cmocka_unit_test_setup_teardown(test_session_revoked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_svid_revoked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hurries_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_agent_revoked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reload_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unknown_keys, setup, teardown),
