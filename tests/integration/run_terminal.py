@@ -32,10 +32,12 @@ def types(text):
 
 
 # Not a shell: bash loses a signal now and then that comes while another's trap runs or a child of its dies of the same.
-PROGRAM = """import signal, time
-signal.signal(signal.SIGINT, lambda *_: print("int%d" % (40 + 2), flush=True))
-signal.signal(signal.SIGCONT, lambda *_: print("cont%d" % (40 + 2), flush=True))
-print("run" + "ning", flush=True)
+PROGRAM = """import os, signal, time
+def says(words): # without a buffer: a handler may come while another writes, or the program itself
+    return lambda *_: os.write(1, words)
+signal.signal(signal.SIGINT, says(b"int42\\n"))
+signal.signal(signal.SIGCONT, says(b"cont42\\n"))
+os.write(1, b"running\\n")
 while True:
     time.sleep(0.1)
 """
