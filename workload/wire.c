@@ -1,10 +1,15 @@
 #include "workload/wire.h"
 
-/* RFC-less format: protobuf.dev/programming-guides/encoding. Ten bytes at most, the tenth 0 or 1. */
-static int varint(struct cur *c, uint64_t *v)
+/* RFC-less format: protobuf.dev/programming-guides/encoding. A number takes ten bytes at most, the tenth 0 or 1;
+ * tags and lengths are of 32 bits, so five, in all the readers of the field: one that took more would read
+ * what the others refuse.
+ */
+enum { BYTES_OF_32 = 5, BYTES_OF_64 = 10 };
+
+static int varint(struct cur *c, unsigned most, uint64_t *v)
 {
     *v = 0;
-    for (unsigned shift = 0; shift < 70; shift += 7) {
+    for (unsigned shift = 0; shift < 7 * most; shift += 7) {
         uint8_t b;
         if (cur_u8(c, &b) < 0)
             return -1;
@@ -33,7 +38,7 @@ bool wire_next(struct cur *c, struct wire_field *f)
 {
     uint64_t tag, len;
     *f = (struct wire_field){0};
-    if (c->failed || cur_left(c) == 0 || varint(c, &tag) < 0)
+    if (c->failed || cur_left(c) == 0 || varint(c, BYTES_OF_32, &tag) < 0)
         return false;
     f->number = (uint32_t)(tag >> 3);
     if (tag >> 3 == 0 || tag >> 3 > 536870911) {
@@ -43,7 +48,7 @@ bool wire_next(struct cur *c, struct wire_field *f)
     switch (tag & 7) {
     case WIRE_VARINT:
         f->type = WIRE_VARINT;
-        return varint(c, &f->value) == 0;
+        return varint(c, BYTES_OF_64, &f->value) == 0;
     case WIRE_FIXED64:
         f->type = WIRE_FIXED64;
         return little_endian(c, 8, &f->value) == 0;
@@ -52,7 +57,7 @@ bool wire_next(struct cur *c, struct wire_field *f)
         return little_endian(c, 4, &f->value) == 0;
     case WIRE_BYTES:
         f->type = WIRE_BYTES;
-        if (varint(c, &len) < 0)
+        if (varint(c, BYTES_OF_32, &len) < 0)
             return false;
         if (len > cur_left(c)) {
             c->failed = true;

@@ -1,8 +1,8 @@
 /* Protobuf's wire format, read. Values are views: nothing is copied, so that a private key in
  * locked memory stays there (protobuf-c's unpack would copy it to the heap), and a string with a NUL or
  * with what is not UTF-8 is refused instead of cut short.
- * Strict: overlong varints, field number 0, groups and lengths beyond the end are refused. Unknown fields
- * are the caller's to skip: it gets every field, in order.
+ * Strict: numbers of more than ten bytes, tags and lengths of more than five, field number 0, groups and
+ * lengths beyond the end are refused. Unknown fields are the caller's to skip: it gets every field, in order.
  */
 #ifndef WORKLOAD_WIRE_H
 #define WORKLOAD_WIRE_H

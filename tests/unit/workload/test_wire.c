@@ -39,6 +39,10 @@ static void test_good_and_bad(void **state)
         {B("\x0f"), false},
         {B("\xf8\xff\xff\xff\x0f\x01"), true},  /* the greatest field number */
         {B("\x80\x80\x80\x80\x10\x01"), false}, /* one more */
+        {B("\x88\x80\x80\x80\x00\x01"), true},  /* padded to five bytes, as some writers do */
+        {B("\x88\x80\x80\x80\x80\x00\x01"), false},
+        {B("\x0a\x81\x80\x80\x80\x00z"), true},
+        {B("\x0a\x81\x80\x80\x80\x80\x00z"), false},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (wire_good(list[i].b.p, list[i].b.len) != list[i].good)
