@@ -1,0 +1,180 @@
+/* What changes while connections stand: the proxy's own identity, and what is revoked. */
+#include "tests/unit/proxy/rig.h"
+
+/* --- the own identity ----------------------------------------------------------------------------------- */
+
+static void rotation(void **state)
+{
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    SSL *s = tls_client(r, &r->web, 0);
+    int up = accept(r->upstream, NULL, NULL);
+    for (int i = 0; i < 5; i++) {
+        uint64_t before = atomic_load(&r->p->m.rotations);
+        kit_id_free(&r->ours);
+        kit_make(&r->ours, &r->k, &(struct kit_leaf){.id = ID("ours"), .serial = 100 + (uint64_t)i, .unlogged = true});
+        struct wl_state *w = kit_state(&r->k, &r->ours);
+        give_and_wait(r, w);
+        assert_int_equal(atomic_load(&r->p->m.rotations), before + 1);
+        SSL *n = tls_client(r, &r->web, 0);
+        assert_non_null(n);
+        X509 *x = SSL_get1_peer_certificate(n);
+        assert_int_equal(ASN1_INTEGER_get(X509_get0_serialNumber(x)), 100 + i);
+        X509_free(x);
+        close(accept(r->upstream, NULL, NULL));
+        tls_close(n);
+        assert_int_equal(SSL_write(s, "on", 2), 2);
+        plain_expect(up, "on");
+    }
+    struct wl_state *bad = kit_state(&r->k, &r->web); /* a failed renewal: key and chain of different ones */
+    secret_free(&bad->svids[0]->key);
+    struct wl_svid *mixed = kit_svid(&r->k, &r->db);
+    bad->svids[0]->key = mixed->key;
+    mixed->key = (struct secret){0};
+    wl_svid_unref(mixed);
+    give_and_wait(r, bad);
+    assert_int_equal(atomic_load(&r->p->m.troubles), 1);
+    SSL *n = tls_client(r, &r->web, 0); /* the last good one is kept */
+    assert_non_null(n);
+    tls_close(n);
+    tls_close(s);
+    close(up);
+    rig_end(r);
+}
+
+static void own_expired(void **state)
+{
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    const char *why;
+    SSL *s = tls_client(r, &r->web, 0);
+    int up = accept(r->upstream, NULL, NULL);
+    kit_id_free(&r->ours);
+    kit_make(&r->ours, &r->k, &(struct kit_leaf){.id = ID("ours"), .from = -10, .until = 1});
+    struct wl_state *w = kit_state(&r->k, &r->ours);
+    give_and_wait(r, w);
+    assert_true(proxy_ready(r->p, &why));
+    for (int i = 0; i < LONG_MS / 10 && proxy_ready(r->p, &why); i++)
+        usleep(10000);
+    assert_false(proxy_ready(r->p, &why));
+    assert_null(tls_client(r, &r->web, 0));
+    assert_int_equal(failed(r, FAIL_OWN_EXPIRED), 1);
+    assert_int_equal(SSL_write(s, "established", 11), 11); /* goes on */
+    plain_expect(up, "established");
+    tls_close(s);
+    close(up);
+    rig_end(r);
+}
+
+static void as_another(struct proxy_listener_conf *l)
+{
+    l->id = strdup(ID("another"));
+}
+static void own_missing(void **state)
+{
+    struct rig *r = rig_new(PROXY_SERVER, as_another);
+    const char *why;
+    assert_null(tls_client(r, &r->web, 0));
+    assert_int_equal(failed(r, FAIL_NO_IDENTITY), 1);
+    assert_int_equal(atomic_load(&r->p->m.rotations), 1);
+    assert_false(proxy_ready(r->p, &why)); /* the agent gave something, but not what is needed */
+    assert_string_equal(why, "the agent gives no identity for one of the listeners");
+    rig_end(r);
+}
+
+/* Of several identities one has run out: those of the others are taken. */
+static void one_expired(void **state)
+{
+    struct kit k;
+    struct kit_id old, new;
+    struct err e = {0};
+    kit_new(&k, "example.org");
+    kit_make(&old, &k, &(struct kit_leaf){.id = ID("old"), .from = -60, .until = -5});
+    kit_make(&new, &k, &(struct kit_leaf){.id = ID("new")});
+    struct wl_state *w = kit_state(&k, &old);
+    assert_null(creds_new(w, clock_wall(), &e));
+    assert_string_equal(e.rule, "own-expired");
+    w->svids = realloc(w->svids, 2 * sizeof *w->svids);
+    assert_non_null(w->svids);
+    w->svids[w->n++] = kit_svid(&k, &new);
+    struct creds *c = creds_new(w, clock_wall(), &e);
+    assert_non_null(c);
+    assert_non_null(creds_find(c, ID("new")));
+    creds_unref(c);
+    wl_state_unref(w);
+    kit_id_free(&old);
+    kit_id_free(&new);
+    kit_free(&k);
+}
+
+/* --- revocations ---------------------------------------------------------------------------------------- */
+
+static void revoked_later(void **state)
+{
+    const uint64_t serial = (uint64_t)7 << 48 | 2;
+    struct rig *r = rig_new(PROXY_SERVER, close_revoked);
+    struct kit_id named;
+    char byte;
+    kit_make(&named, &r->k, &(struct kit_leaf){.id = ID("web"), .crl = "URI:" URL});
+    SSL *other = tls_client(r, &r->web, 0); /* the same serial, but it names no CRL */
+    assert_non_null(other);
+    int up_other = accept(r->upstream, NULL, NULL);
+    with_crls(r, NULL, 0);
+    SSL *s = tls_client(r, &named, 0);
+    assert_non_null(s);
+    int up = accept(r->upstream, NULL, NULL);
+    assert_int_equal(SSL_write(s, "fine", 4), 4);
+    plain_expect(up, "fine");
+    with_crls(r, &serial, 1);
+    assert_true(SSL_read(s, &byte, 1) <= 0);
+    assert_int_equal(ended(r, END_REVOKED), 1);
+    assert_int_equal(SSL_write(other, "still", 5), 5);
+    plain_expect(up_other, "still");
+    SSL *again = tls_client(r, &named, 0);
+    if (again) { /* TLS 1.3: the client learns of it with its first read */
+        assert_true(SSL_read(again, &byte, 1) <= 0);
+        tls_close(again);
+    }
+    assert_int_equal(failed(r, FAIL_REVOKED), 1);
+    close(up);
+    close(up_other);
+    tls_close(s);
+    tls_close(other);
+    kit_id_free(&named);
+    rig_end(r);
+}
+
+/* Revoked while its handshake was under way: judged by what is known when its certificate comes. */
+static void revoked_meanwhile(void **state)
+{
+    const uint64_t serial = (uint64_t)7 << 48 | 2;
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    struct kit_id named;
+    char byte;
+    kit_make(&named, &r->k, &(struct kit_leaf){.id = ID("web"), .crl = "URI:" URL});
+    with_crls(r, NULL, 0);
+    SSL_CTX *c = kit_ctx(&r->k, &named);
+    SSL *s = SSL_new(c);
+    SSL_CTX_free(c);
+    SSL_set_fd(s, unix_socket(r->in, false));
+    for (int i = 0; i < LONG_MS / 10 && !atomic_load(&r->p->listeners[0].m.handshaking); i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&r->p->listeners[0].m.handshaking), 1);
+    with_crls(r, &serial, 1);
+    if (SSL_connect(s) == 1)
+        assert_true(SSL_read(s, &byte, 1) <= 0);
+    assert_int_equal(failed(r, FAIL_REVOKED), 1);
+    assert_int_equal(atomic_load(&r->p->listeners[0].m.handshakes), 0);
+    tls_close(s);
+    kit_id_free(&named);
+    rig_end(r);
+}
+
+int main(void)
+{
+    proxy_memory_setup();
+    log_setup("test", LOG_ERROR, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rotation), cmocka_unit_test(own_expired), cmocka_unit_test(own_missing),
+        cmocka_unit_test(one_expired), cmocka_unit_test(revoked_later), cmocka_unit_test(revoked_meanwhile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
