@@ -52,4 +52,16 @@ static inline void scratch_write(const char *path, const char *text, mode_t mode
     close(fd);
 }
 
+/* An executable one. */
+static inline void scratch_copy(const char *from, const char *to)
+{
+    char chunk[65536];
+    int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+    assert_true(in >= 0 && out >= 0);
+    for (ssize_t n; (n = read(in, chunk, sizeof chunk)) > 0;)
+        assert_int_equal(write(out, chunk, (size_t)n), n);
+    close(in);
+    close(out);
+}
+
 #endif
