@@ -1,94 +1,9 @@
-/* Output folders: a set changes as one, whoever kills the writer and wherever the disk ends. */
-#include "agent/pem.h"
+/* Output folders: a set changes as one, and whoever prepares the way gets nothing of it. */
 #include "agent/walk.h"
-#include "base/fault.h"
 #include "base/log.h"
-#include "unit/agent/output_set.h"
-#include <dirent.h>
+#include "unit/agent/output_dir.h"
 #include <errno.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
-
-static char dir[128];
-
-static int setup(void **state)
-{
-    if (scratch_make(state) < 0)
-        return -1;
-    snprintf(dir, sizeof dir, "%s/out", scratch);
-    return 0;
-}
-
-static const char *in(const char *name)
-{
-    static char path[8][300];
-    static unsigned next;
-    char *p = path[next++ % 8];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-
-static int write_set(const struct output_config *c, int n, struct err *e)
-{
-    struct a_set x;
-    a_set_make(&x, n);
-    int rc = output_write(c, &x.set, e);
-    secret_free(&x.key);
-    return rc;
-}
-
-static void must_write(const struct output_config *c, int n)
-{
-    struct err e;
-    if (write_set(c, n, &e) < 0)
-        fail_msg("%s: %s", e.rule, e.msg);
-}
-
-static size_t slurp(const char *path, char *dst, size_t cap)
-{
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    ssize_t n = read(fd, dst, cap - 1);
-    assert_true(n >= 0);
-    dst[n] = 0;
-    close(fd);
-    return (size_t)n;
-}
-
-static void is_set(int n)
-{
-    char want[64], got[1024], pem[PEM_ROOM(121)];
-    uint8_t key[121];
-    snprintf(want, sizeof want, "chain %d\n", n);
-    slurp(in("svid.pem"), got, sizeof got);
-    assert_string_equal(got, want);
-    snprintf(want, sizeof want, "bundle %d\n", n);
-    slurp(in("bundle.pem"), got, sizeof got);
-    assert_string_equal(got, want);
-    memset(key, n, sizeof key);
-    pem[pem_write(pem, "PRIVATE KEY", key, sizeof key)] = 0;
-    slurp(in("svid.key"), got, sizeof got);
-    assert_string_equal(got, pem);
-}
-
-/* Names in a folder, but for "." and "..", the lock and the links. */
-static int count(const char *path, const char *start)
-{
-    DIR *d = opendir(path);
-    int n = 0;
-    assert_non_null(d);
-    for (struct dirent *x; (x = readdir(d));)
-        n += strncmp(x->d_name, start, strlen(start)) == 0 && strcmp(x->d_name, ".") != 0 &&
-             strcmp(x->d_name, "..") != 0;
-    closedir(d);
-    return n;
-}
 
 static mode_t mode_of(const char *path)
 {
@@ -97,15 +12,7 @@ static mode_t mode_of(const char *path)
     return st.st_mode & 07777;
 }
 
-static void refused(const struct output_config *c, const char *rule)
-{
-    struct err e;
-    assert_int_equal(write_set(c, 99, &e), -1);
-    if (strcmp(e.rule, rule) != 0)
-        fail_msg("rule %s, not %s: %s", e.rule, rule, e.msg);
-}
-
-/* --- PEM --------------------------------------------------------------------------------------------- */
+/* --- PEM ------------------------------------------------------------------------------------------------ */
 
 static void pem_is_as_openssl_writes_it(void **state)
 {
@@ -141,7 +48,7 @@ static void pem_of_chains(void **state)
     buf_free(&b);
 }
 
-/* --- sets -------------------------------------------------------------------------------------------- */
+/* --- sets ----------------------------------------------------------------------------------------------- */
 
 static void writes_and_swaps(void **state)
 {
@@ -277,7 +184,7 @@ static void tries(void **state)
     }
 }
 
-/* --- attacks ----------------------------------------------------------------------------------------- */
+/* --- attacks -------------------------------------------------------------------------------------------- */
 
 static void folders_of_others(void **state)
 {
@@ -390,212 +297,24 @@ static void sweeps_its_own_only(void **state)
     assert_int_equal(count(dir, "..set-"), 1 + (int)(sizeof others / sizeof *others));
 }
 
-/* --- where the disk ends ------------------------------------------------------------------------------ */
-
-/* Each size of a full disk leaves the old set or gives the new one, and nothing behind. */
-static void full_disk(void **state)
-{
-    struct err e;
-    int good = 0, bad = 0;
-    if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        skip();
-    mkdir(dir, 0755);
-    if (mount("tmpfs", dir, "tmpfs", 0, "size=128k,nr_inodes=200,mode=0755") < 0)
-        skip();
-    struct output_config c = a_config(dir);
-    c.combined = true;
-    must_write(&c, 1);
-    for (int left = 0; left <= 10; left++) {
-        int fill = open(in("fill"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        char page[4096] = {1};
-        while (write(fill, page, sizeof page) == sizeof page)
-            ;
-        struct stat st;
-        fstat(fill, &st);
-        assert_int_equal(ftruncate(fill, st.st_size - left * 4096), 0);
-        close(fill);
-        if (write_set(&c, 2, &e) == 0) {
-            is_set(2);
-            good++;
-            unlink(in("fill"));
-            must_write(&c, 1);
-        } else {
-            bad++;
-            assert_string_equal(e.rule, "out-space");
-            is_set(1);
-            assert_int_equal(count(dir, "..set-"), 1);
-            assert_int_equal(count(dir, "..data.new"), 0);
-        }
-    }
-    assert_true(good > 0 && bad > 0);
-    assert_int_equal(output_try(&c, &e), 0);
-    umount2(dir, MNT_DETACH);
-}
-
-static void read_only_folder(void **state)
-{
-    struct output_config c = a_config(dir);
-    must_write(&c, 1);
-    if (geteuid() != 0) {
-        assert_int_equal(chmod(dir, 0555), 0);
-        refused(&c, "out-write");
-        is_set(1);
-        assert_int_equal(chmod(dir, 0755), 0);
-        return;
-    }
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount(dir, dir, NULL, MS_BIND, NULL) < 0 || mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0)
-        skip();
-    struct err e;
-    assert_int_equal(write_set(&c, 2, &e), -1);
-    assert_true(strstr(e.msg, "Read-only") != NULL);
-    is_set(1);
-    assert_int_equal(output_try(&c, &e), -1);
-    umount2(dir, MNT_DETACH);
-    must_write(&c, 3);
-    is_set(3);
-}
-
-/* --- where the writer dies ---------------------------------------------------------------------------- */
-
-#ifdef MAYFLY_FAULTS
-static void killed(void **state)
-{
-    static const char *const points[] = {"output-staged kill\n", "output-linked kill\n"};
-    struct output_config c = a_config(dir);
-    const char *fault = scratch_path("fault");
-    for (size_t i = 0; i < 2; i++) {
-        must_write(&c, 1);
-        int before = count(dir, "..set-");
-        pid_t pid = fork();
-        if (pid == 0) {
-            scratch_write(fault, points[i], 0600);
-            setenv("MAYFLY_FAULT_FILE", fault, 1);
-            c.combined = true;
-            must_write(&c, 2);
-            _exit(0);
-        }
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSIGNALED(status));
-        is_set(1);
-        assert_true(count(dir, "..set-") >= 2 && before >= 1);
-        must_write(&c, 3);
-        is_set(3);
-        assert_int_equal(count(dir, "..set-"), 2);
-        assert_int_equal(count(dir, ".svid"), 0);
-    }
-}
-
-static void failing_steps(void **state)
-{
-    static const char *const points[] = {"output-staged fail\n", "output-linked fail\n"};
-    struct output_config c = a_config(dir);
-    must_write(&c, 1);
-    c.combined = true;
-    setenv("MAYFLY_FAULT_FILE", scratch_path("fault"), 1);
-    for (size_t i = 0; i < 2; i++) {
-        scratch_write(scratch_path("fault"), points[i], 0600);
-        refused(&c, "fault");
-        is_set(1);
-        assert_int_equal(count(dir, "..set-"), 1);
-        assert_int_equal(count(dir, ".svid"), 0);
-    }
-    unsetenv("MAYFLY_FAULT_FILE");
-}
-#endif
-
-/* Killed anywhere: the set is always whole. */
-static void killed_anywhere(void **state)
-{
-    struct output_config c = a_config(dir);
-    char got[256];
-    must_write(&c, 1);
-    for (int i = 0; i < 20; i++) {
-        pid_t pid = fork();
-        if (pid == 0)
-            for (int n = 1;; n = n % 100 + 1)
-                must_write(&c, n);
-        usleep(3000);
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-        slurp(in("svid.pem"), got, sizeof got);
-        is_set(atoi(got + 6));
-    }
-    must_write(&c, 42);
-    is_set(42);
-    assert_int_equal(count(dir, "..set-"), 2);
-}
-
-/* --- who reads meanwhile ------------------------------------------------------------------------------- */
-
-struct reader {
-    pthread_t thread;
-    atomic_bool stop;
-    atomic_ulong sets, mixed;
-};
-
-/* As a careful program reads: ..data is resolved once, and all files are read from there. */
-static void *read_on(void *arg)
-{
-    struct reader *r = arg;
-    char chain[64], bundle[64];
-    while (!atomic_load(&r->stop)) {
-        int set = open(in("..data"), O_RDONLY | O_DIRECTORY);
-        int one = openat(set, "svid.pem", O_RDONLY), two = openat(set, "bundle.pem", O_RDONLY);
-        ssize_t n = read(one, chain, sizeof chain - 1), m = read(two, bundle, sizeof bundle - 1);
-        chain[n > 0 ? n : 0] = bundle[m > 0 ? m : 0] = 0;
-        if (n > 0 && m > 0) { /* else two swaps came between */
-            r->mixed += atoi(chain + 6) != atoi(bundle + 7);
-            r->sets++;
-        }
-        close(one);
-        close(two);
-        close(set);
-    }
-    return NULL;
-}
-
-static void readers_see_whole_sets(void **state)
-{
-    struct output_config c = a_config(dir);
-    struct reader r = {0};
-    must_write(&c, 1);
-    assert_int_equal(pthread_create(&r.thread, NULL, read_on, &r), 0);
-    for (int n = 2; n < 200 || r.sets < 200; n++)
-        must_write(&c, n % 100);
-    atomic_store(&r.stop, true);
-    pthread_join(r.thread, NULL);
-    assert_int_equal(r.mixed, 0);
-}
-
 int main(void)
 {
     log_setup("test", LOG_ERROR, LOG_TEXT);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pem_is_as_openssl_writes_it),
         cmocka_unit_test(pem_of_chains),
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, scratch_remove)
-        T(writes_and_swaps),
-        T(wanted_and_no_longer),
-        T(owner_is_given),
-        T(replaces_files_of_fetch),
-        T(a_folder_in_the_way),
-        T(removes),
-        T(tries),
-        T(folders_of_others),
-        T(links_are_not_followed),
-        T(links_of_others_on_the_way),
-        T(walks),
-        T(sweeps_its_own_only),
-        T(full_disk),
-        T(read_only_folder),
-#ifdef MAYFLY_FAULTS
-        T(killed),
-        T(failing_steps),
-#endif
-        T(killed_anywhere),
-        T(readers_see_whole_sets),
+        IN_DIR(writes_and_swaps),
+        IN_DIR(wanted_and_no_longer),
+        IN_DIR(owner_is_given),
+        IN_DIR(replaces_files_of_fetch),
+        IN_DIR(a_folder_in_the_way),
+        IN_DIR(removes),
+        IN_DIR(tries),
+        IN_DIR(folders_of_others),
+        IN_DIR(links_are_not_followed),
+        IN_DIR(links_of_others_on_the_way),
+        IN_DIR(walks),
+        IN_DIR(sweeps_its_own_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
