@@ -221,7 +221,7 @@ static int32_t h2_ask(struct ask q)
     h2_pump();
     return id;
 }
-static void h2_more(int32_t id, const void *p, size_t n, bool end)
+static inline void h2_more(int32_t id, const void *p, size_t n, bool end)
 {
     t.body[id].p = p;
     t.body[id].n = n;
