@@ -235,7 +235,7 @@ struct agent {
     const struct agent_config *config;
     struct event_base *base;
     struct post *post;
-    struct queue *authority, *attestors, *writer;
+    struct queue *authority, *attestors, *writer, *hooks;
     struct self self;           /* the authority thread's */
     struct identity own;        /* the agent's own SVID, as the engine sees it */
     struct identities identities;

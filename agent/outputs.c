@@ -1,5 +1,6 @@
 /* Sets of files, as configured: each wants the identity of its SPIFFE ID, and is written on a thread of its own when
- * that or the bundle changes. The agent itself vouches for what stands there: owner, group and folder. */
+ * that or the bundle changes. Its program is told on other threads, so that a hook that hangs keeps no other set
+ * from being written. The agent itself vouches for what stands there: owner, group and folder. */
 #include "agent/daemon.h"
 #include "agent/output.h"
 #include "agent/pem.h"
@@ -27,12 +28,14 @@ struct output {
     struct wl_svid *written;     /* owned: the SVID that stands there; NULL: none since start */
     struct wl_bundles *bundles;  /* owned: as it stands there */
     int64_t jwt_expires;         /* of the token there */
-    bool busy, told;
+    bool writing, said;
     int64_t retry_mono_ms;
-    unsigned reload_failures;    /* since the hook last went well; 0: nothing to be told */
-    int64_t reload_mono_ms;      /* when it is tried again */
+    bool due, telling;           /* what stands there is to be told to its program; that is under way */
+    bool reloaded;               /* its program was told of a set since the start */
+    unsigned reload_failures;    /* since the hook last went well */
+    int64_t reload_mono_ms;      /* what is due waits until then */
     int64_t missed_mono_ms;      /* since when it has no identity; 0: it has one, or nothing is known yet */
-    struct err last;             /* ERR_NONE: well */
+    struct err write_error, reload_error; /* of the last try; ERR_NONE: well */
 };
 
 /* --- evidence ----------------------------------------------------------------------------------------------------------- */
@@ -89,13 +92,93 @@ static void match(struct output *o)
     if (old)
         engine_unwant(a, old);
     if (o->identity || !a->entries_known) {
-        o->told = false;
-    } else if (!o->told) {
-        o->told = true;
+        o->said = false;
+    } else if (!o->said) {
+        o->said = true;
         log_warn(i ? "a set of files has no identity: its entry wants selectors that these files have not"
                    : "a set of files has no identity: no entry of that ID has this agent as parent",
                  "id", o->config->id, "dir", o->config->dir, NULL);
     }
+}
+
+/* Of several sets and hooks the log says which. */
+static void say_failed(struct output *o, const char *what, const struct err *e)
+{
+    engine_count(o->agent, e);
+    log_error(what, "id", o->config->id, "dir", o->config->dir, "error", e->msg, "code", err_code_name(e->code), "rule", e->rule,
+              NULL);
+}
+
+/* --- telling -------------------------------------------------------------------------------------------------------------- */
+
+struct telling {
+    struct task task;
+    struct output *output;
+    struct err err;
+};
+
+static void tell_now(struct task *t)
+{
+    struct telling *w = (struct telling *)t;
+    if (output_reload(&w->output->files, w->output->config->id, &w->err) == 0)
+        err_clear(&w->err);
+}
+
+/* A server that was not told serves its old certificate until that is over: it is told again, ever more seldom. */
+static void note_told(struct output *o, const struct err *e)
+{
+    o->agent->counters.reloads++;
+    o->reload_error = *e;
+    if (e->code == ERR_NONE) {
+        o->due = false;
+        o->reloaded = true;
+        o->reload_failures = 0;
+        return;
+    }
+    o->agent->counters.reload_failed++;
+    say_failed(o, "the reload hook failed; it is tried again", e);
+    unsigned doublings = o->reload_failures < RELOAD_RETRIES_MAX ? o->reload_failures : RELOAD_RETRIES_MAX;
+    o->reload_failures++;
+    o->reload_mono_ms = clock_mono_ms() + ((int64_t)RETRY_MS << doublings);
+}
+
+/* Sets of one server have one command, which need not bear running twice at once. */
+static bool hook_runs(const struct output *o)
+{
+    const struct agent *a = o->agent;
+    for (size_t k = 0; o->files.reload && k < a->outputs_count; k++) {
+        const struct output *x = &a->outputs[k];
+        if (x->telling && x->files.reload && strcmp(x->files.reload, o->files.reload) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void tell(struct output *o);
+static void on_told(struct task *t)
+{
+    struct telling *w = (struct telling *)t;
+    struct agent *a = w->output->agent;
+    w->output->telling = false;
+    if (t->worked)
+        note_told(w->output, &w->err);
+    for (size_t k = 0; k < a->outputs_count; k++) /* who waited for this command */
+        tell(&a->outputs[k]);
+    free(w);
+}
+
+static void tell(struct output *o)
+{
+    if (!o->due || o->telling || o->writing || o->agent->stopping || clock_mono_ms() < o->reload_mono_ms || hook_runs(o))
+        return;
+    struct telling *w = calloc(1, sizeof *w);
+    if (!w)
+        return; /* the tick comes by again */
+    w->task.work = tell_now;
+    w->task.done = on_told;
+    w->output = o;
+    o->telling = true;
+    queue_put(o->agent->hooks, &w->task);
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------------------- */
@@ -108,8 +191,6 @@ struct writing {
     char *jwt;                  /* owned; NULL: none */
     int64_t jwt_expires;
     struct err err;
-    bool only_reload;           /* the set stands there already */
-    bool reload_failed;
 };
 
 static int write_now(struct writing *w, struct err *e)
@@ -135,33 +216,8 @@ static int write_now(struct writing *w, struct err *e)
 static void work(struct task *t)
 {
     struct writing *w = (struct writing *)t;
-    if (w->only_reload || write_now(w, &w->err) == 0) {
+    if (write_now(w, &w->err) == 0)
         err_clear(&w->err);
-        w->reload_failed = output_reload(&w->output->files, w->svid->spiffe_id, &w->err) < 0;
-    }
-}
-
-/* A server that was not told serves its old certificate until that is over: it is told again, ever more seldom. */
-static void note_reload(struct output *o, bool failed)
-{
-    o->agent->counters.reloads++;
-    o->agent->counters.reload_failed += failed;
-    if (!failed) {
-        o->reload_failures = 0;
-        return;
-    }
-    unsigned doublings = o->reload_failures < RELOAD_RETRIES_MAX ? o->reload_failures : RELOAD_RETRIES_MAX;
-    o->reload_failures++;
-    o->reload_mono_ms = clock_mono_ms() + ((int64_t)RETRY_MS << doublings);
-}
-
-/* Of several sets and hooks the log says which. */
-static void say_failed(struct output *o, const struct writing *w)
-{
-    engine_count(o->agent, &w->err);
-    log_error(w->reload_failed ? "the reload hook failed; it is tried again" : "a set of files could not be written",
-              "id", o->config->id, "dir", o->config->dir, "error", w->err.msg, "code", err_code_name(w->err.code), "rule",
-              w->err.rule, NULL);
 }
 
 static void keep_written(struct output *o, struct writing *w)
@@ -180,17 +236,17 @@ static void on_written(struct task *t)
 {
     struct writing *w = (struct writing *)t;
     struct output *o = w->output;
-    bool there = w->err.code == ERR_NONE || w->reload_failed;
-    o->busy = false;
-    if (t->worked) {
-        o->last = w->err;
-        if (there && !w->only_reload)
-            keep_written(o, w);
-        if (w->err.code != ERR_NONE)
-            say_failed(o, w);
-        if (there)
-            note_reload(o, w->reload_failed);
-        o->retry_mono_ms = there ? 0 : clock_mono_ms() + RETRY_MS;
+    o->writing = false;
+    if (t->worked)
+        o->write_error = w->err;
+    if (t->worked && w->err.code == ERR_NONE) {
+        keep_written(o, w);
+        o->retry_mono_ms = o->reload_mono_ms = 0;
+        o->due = true;
+        tell(o);
+    } else if (t->worked) {
+        say_failed(o, "a set of files could not be written", &w->err);
+        o->retry_mono_ms = clock_mono_ms() + RETRY_MS;
     }
     wl_svid_unref(w->svid);
     wl_bundles_unref(w->bundles);
@@ -198,7 +254,7 @@ static void on_written(struct task *t)
     free(w);
 }
 
-static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *jwt, bool only_reload)
+static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *jwt)
 {
     struct writing *w = calloc(1, sizeof *w);
     if (!w)
@@ -206,7 +262,6 @@ static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *
     w->task.work = work;
     w->task.done = on_written;
     w->output = o;
-    w->only_reload = only_reload;
     w->svid = wl_svid_ref(svid);
     w->bundles = wl_bundles_ref(o->agent->bundles);
     if (jwt->svid && !(w->jwt = strdup(jwt->svid))) {
@@ -216,7 +271,7 @@ static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *
         return;
     }
     w->jwt_expires = jwt->expires;
-    o->busy = true;
+    o->writing = true;
     queue_put(o->agent->writer, &w->task);
 }
 
@@ -235,7 +290,7 @@ static void look(struct output *o)
     struct wl_svid *svid = o->identity ? identity_svid(o->identity, clock_wall()) : NULL;
     if (a->stopping) /* what comes back while the threads end: there is nobody to write it any more */
         return;
-    if (!svid || !a->bundles || o->busy || clock_mono_ms() < o->retry_mono_ms)
+    if (!svid || !a->bundles || o->writing || o->telling || clock_mono_ms() < o->retry_mono_ms)
         return;
     if (f->audience_count > 0) {
         jwt = jwt_find(o->identity, f->audience, f->audience_count, clock_wall());
@@ -246,9 +301,9 @@ static void look(struct output *o)
             return; /* a set is whole or is not there */
     }
     if (svid != o->written || !same_roots(a->bundles, o->bundles) || jwt.expires != o->jwt_expires)
-        put(o, svid, &jwt, false);
-    else if (o->reload_failures > 0 && clock_mono_ms() >= o->reload_mono_ms)
-        put(o, svid, &jwt, true);
+        put(o, svid, &jwt);
+    else
+        tell(o);
 }
 
 /* --- seams ------------------------------------------------------------------------------------------------------------------ */
@@ -298,10 +353,14 @@ bool outputs_ready(const struct agent *a, char *why, size_t cap)
 {
     for (size_t k = 0; k < a->outputs_count; k++) {
         const struct output *o = &a->outputs[k];
-        if (o->written && o->last.code == ERR_NONE && o->identity)
+        const struct err *bad = o->write_error.code != ERR_NONE ? &o->write_error : &o->reload_error;
+        if (o->written && o->reloaded && bad->code == ERR_NONE && o->identity)
             continue;
         snprintf(why, cap, "files of %.200s in %.200s: %.400s", o->config->id, o->config->dir,
-                 !o->identity ? "no entry that fits" : o->last.code != ERR_NONE ? o->last.msg : "not written yet");
+                 !o->identity            ? "no entry that fits"
+                 : bad->code != ERR_NONE ? bad->msg
+                 : !o->written           ? "not written yet"
+                                         : "its program is not told yet");
         return false;
     }
     return true;

@@ -14,6 +14,7 @@
 
 #define SECURE_HEAP (256 * 1024)
 #define ATTEST_THREADS 2
+#define HOOK_THREADS 4 /* one that hangs delays no more than its own */
 #define LAST_ANSWER_MS 2000 /* in the end: a join token that is being spent should not be lost, nor anybody wait long */
 
 /* --- 1: memory and rights ------------------------------------------------------------------------------------------------- */
@@ -85,7 +86,8 @@ static int start_parts(struct agent *a, struct err *e)
 {
     if (!(a->post = post_new(a->base, e)) || !(a->authority = queue_new(a->post, 1, "the authority thread", e)) ||
         !(a->attestors = queue_new(a->post, ATTEST_THREADS, "an attesting thread", e)) ||
-        !(a->writer = queue_new(a->post, 1, "the writing thread", e)))
+        !(a->writer = queue_new(a->post, 1, "the writing thread", e)) ||
+        !(a->hooks = queue_new(a->post, HOOK_THREADS, "a thread for hooks", e)))
         return -1;
     if (entries_start(a, e) < 0 || bundle_start(a, e) < 0 || outputs_start(a, e) < 0 || health_start(a, e) < 0)
         return -1;
@@ -113,6 +115,7 @@ static void stop_parts(struct agent *a)
     queue_free(a->attestors);
     queue_free(a->authority);
     queue_free(a->writer);
+    queue_free(a->hooks);
     post_free(a->post);
     outputs_stop(a);
     struct event *const events[] = {a->tick, a->timer, a->entries_timer, a->bundle_timer};

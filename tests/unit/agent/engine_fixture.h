@@ -160,6 +160,8 @@ static inline int setup(void **state)
     a->attestors = queue_new(a->post, 1, "attestor", &e);
     a->writer = queue_new(a->post, 1, "writer", &e);
     assert_non_null(a->writer);
+    a->hooks = queue_new(a->post, 2, "hooks", &e);
+    assert_non_null(a->hooks);
     a->own.spiffe_id = f->config.id;
     a->own.until_ms = clock_wall_ms() + 3600000; /* its own SVID is not the matter here */
     strcpy(f->state, "/tmp/mayfly-state.XXXXXX");
@@ -182,6 +184,7 @@ static inline int teardown(void **state)
     queue_free(a->authority);
     queue_free(a->attestors);
     queue_free(a->writer);
+    queue_free(a->hooks);
     post_free(a->post);
     identities_free(&a->identities);
     event_free(a->tick);

@@ -230,6 +230,7 @@ static void test_reload_again(void **state)
     assert_int_equal(a->counters.reload_failed, 1);
     assert_true(outputs_ready(a, why, sizeof why));
     queue_stop(a->writer);
+    queue_stop(a->hooks);
     outputs_stop(a);
     wl_bundles_unref(a->bundles);
     void *ignored = NULL;
@@ -280,6 +281,8 @@ static void test_files_at_the_end(void **state)
     turn(f, 100);
     queue_free(a->writer); /* what was put would be worked before, or come back */
     a->writer = NULL;
+    queue_free(a->hooks);
+    a->hooks = NULL;
     post_free(a->post);
     a->post = NULL;
     snprintf(path, sizeof path, "%s/svid.pem", dir);

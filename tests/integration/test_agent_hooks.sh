@@ -1,0 +1,48 @@
+#!/bin/bash
+# Hooks of mayfly-agent serve: one that does not end keeps no other set from changing and no other program from being told;
+# one command of two sets never runs beside itself.
+. "$(dirname "$0")/lib.sh"
+. "$here/agent.sh"
+host=spiffe://test.example/host/one
+set_is() { printf 'spiffe://test.example/%s' "$1"; }
+
+init
+start || fail "the authority does not start"
+entry "$host" --selector agent:host --ttl 60
+for n in slow quick twin1 twin2; do
+  entry "$(set_is $n)" --parent "$host" --selector "files:dir:$work/out/$n" --ttl 10
+done
+mkdir "$work/out"
+cat >"$work/twin" <<S
+mkdir "$work/out/inside" || echo beside >>"$work/out/beside"
+sleep 0.3
+echo "\$MAYFLY_SPIFFE_ID" >>"$work/out/twins"
+rmdir "$work/out/inside"
+S
+slow="echo began >>$work/out/slow-began; until [ -e $work/out/go ]; do sleep 0.1; done; echo ended >>$work/out/slow-ended"
+agent_config "$host" "files:
+  - {id: $(set_is slow), dir: $work/out/slow, reload: \"$slow\", reload_timeout: 300}
+  - {id: $(set_is quick), dir: $work/out/quick, reload: \"sha256sum <$work/out/quick/svid.pem >>$work/out/quick-told\"}
+  - {id: $(set_is twin1), dir: $work/out/twin1, reload: \"sh $work/twin\"}
+  - {id: $(set_is twin2), dir: $work/out/twin2, reload: \"sh $work/twin\"}"
+agent_token "$host"
+agent_start
+
+until_true "the hook that does not end begins" test -s "$work/out/slow-began"
+told() { [ "$(sort -u "$work/out/quick-told" 2>/dev/null | wc -l)" -ge "$1" ]; }
+until_true "another set changes twice beside it, and its program is told" told 3
+[ ! -e "$work/out/slow-ended" ] && [ "$(wc -l <"$work/out/slow-began")" = 1 ] || fail "the hook did not hang"
+has 'its program is not told yet' <<<"$(health ready)" || fail "/ready does not say whose program is not told: $(health ready)"
+twins() { [ "$(grep -c "$(set_is "$1")" "$work/out/twins")" -ge 2 ]; }
+until_true "the first twin is told twice" twins twin1
+until_true "the second twin is told twice" twins twin2
+[ ! -e "$work/out/beside" ] || fail "the same command ran beside itself"
+pass "a hook that does not end delays nobody else; one command never runs twice at once"
+
+before=$(sha256sum <"$work/out/slow/svid.pem")
+touch "$work/out/go"
+moved() { [ "$(sha256sum <"$work/out/slow/svid.pem")" != "$before" ]; }
+until_true "the slow set changes once its hook has ended" moved
+until_true "ready, with all told" ready
+agent_stop
+pass "what waited for its own hook is written after it"
