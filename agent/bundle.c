@@ -63,7 +63,7 @@ static void on_bundle(struct task *t)
     struct agent *a = j->agent;
     a->bundle_busy = false;
     if (t->worked) {
-        engine_reached(a, j);
+        gate_reached(a, j);
         if (j->refresh_hint)
             a->refresh_hint = j->refresh_hint;
         unsigned hint = a->refresh_hint < HINT_LEAST ? HINT_LEAST
@@ -83,7 +83,7 @@ void bundle_poll(struct agent *a)
     struct err e;
     if (a->bundle_busy || a->stopping)
         return;
-    if (!engine_open(a)) {
+    if (!gate_open(a)) {
         again(a, RETRY_S);
         return;
     }
@@ -96,7 +96,7 @@ void bundle_poll(struct agent *a)
     j->task.done = on_bundle;
     a->bundle_busy = true;
     a->bundle_put_ms = clock_mono_ms();
-    engine_put(a, j);
+    gate_put(a, j);
 }
 
 void bundle_hurry(struct agent *a)

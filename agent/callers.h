@@ -1,4 +1,5 @@
-/* Who is connected to the Workload API, and what they wait for: shared by callers.c, provider.c. */
+/* Who is connected to the Workload API, and what they wait for: shared by callers.c, callers_answer.c, callers_say.c,
+ * provider.c. */
 #ifndef AGENT_CALLERS_H
 #define AGENT_CALLERS_H
 #include "agent/daemon.h"
@@ -47,7 +48,12 @@ void caller_gone(struct caller *c);
 bool caller_match(struct caller *c);
 /* Tells all who wait, and with all those too who were told before. */
 void caller_tell(struct caller *c, bool all);
-void waiting_free(struct call *k);
+/* callers_answer.c. What is answered for good is cancelled from within: k may be gone after each of these, and other
+ * calls of c with it. */
+void answer_watch(struct caller *c, struct call *k);
+void answer_jwt(struct caller *c, struct call *k);
+void waiting_fail(struct caller *c, struct call *k, enum wl_status status, const char *why);
+void waiting_free(struct call *k); /* of one that is in nobody's list any more */
 /* To the log, once for a connection and not more than once a second: who has no identity, and what it was known by. */
 void caller_say_none(struct caller *c);
 

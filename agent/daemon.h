@@ -2,17 +2,19 @@
  *
  * Two kinds of threads, and a line between them. The loop's thread owns everything that is decided: identities, who is
  * calling, what is due. It never blocks. Threads do what blocks: the authority thread speaks ACME and verifies what
- * comes (self.c, jobs.c), a pool reads /proc (callers.c), one writes files (outputs.c). They get a copy of what they
- * need as a task, and hand it back answered, on the loop; nobody else's memory is touched, so nothing here is locked
- * but the queues.
+ * comes (self.c, jobs.c), a pool reads /proc (callers.c), one writes files and four run their hooks (outputs.c). They get
+ * a copy of what they need as a task, and hand it back answered, on the loop; nobody else's memory is touched, so nothing
+ * here is locked but the queues.
  *
  *   serve.c      the coordinator, as numbered steps
  *   task.c       queues of tasks, threads, and the way back to the loop
  *   notify.c     systemd's readiness and descriptor store;  keep.c  the agent's own keys across a re-execution
  *   self.c       the agent's own identity: keys, evidence, trust;  jobs.c  what the authority thread does
  *   identity.c   what this agent may hand out, by entry;  timing.c  when to renew;  engine.c  renewing
+ *   gate.c       whether the authority may be asked now
  *   entries.c    the list of entries, polled;  bundle.c  roots, JWT keys and CRLs
- *   callers.c    who is connected, attested;  provider.c  answers for workload/;  jwt.c  JWT-SVIDs and their cache
+ *   callers.c    who is connected, attested;  callers_answer.c  what each is told;  provider.c  answers for workload/
+ *   jwt.c        JWT-SVIDs and their cache
  *   outputs.c    sets of files;  health.c  /live /ready /metrics
  */
 #ifndef AGENT_DAEMON_H
@@ -277,17 +279,19 @@ void engine_start(struct agent *a);
 void engine_run(struct agent *a);                    /* looks at everything that is due; arms the timer */
 void engine_want(struct agent *a, struct identity *i);
 void engine_unwant(struct agent *a, struct identity *i);
-bool engine_open(struct agent *a);                   /* may the authority be asked now? */
-void engine_advice(struct agent *a);                /* all ask for renewal advice, in a hurry */
-void engine_put(struct agent *a, struct job *j);     /* to the authority thread, which owns it until it is back */
-void engine_reached(struct agent *a, const struct job *j); /* every answer passes here first: outage, reasons */
-void engine_count(struct agent *a, const struct err *e);
+void engine_advice(struct agent *a);                 /* all ask for renewal advice, in a hurry */
+void engine_count(struct agent *a, const struct err *e);   /* what failed, by rule, for the metrics */
 /* For lines that a workload can cause without end: level once a second, else debug. The metrics count all. */
 enum log_level engine_seldom(int64_t *told_mono_ms, enum log_level level);
 void engine_changed(struct agent *a, struct identity *i); /* tells who wants it; NULL: tells all */
-bool engine_outage(const struct err *e);             /* the authority was not to be reached, as against said no */
 /* One second passed. Jumps of the clock, expiry, who waits too long. */
 void engine_tick(struct agent *a);
+
+/* --- gate.c ------------------------------------------------------------------------------------------------------------------- */
+bool gate_outage(const struct err *e);               /* the authority was not to be reached, as against said no */
+bool gate_open(struct agent *a);                     /* may it be asked now? */
+void gate_put(struct agent *a, struct job *j);       /* to the authority thread, which owns it until it is back */
+void gate_reached(struct agent *a, const struct job *j); /* every answer passes here first: outage, reasons */
 
 /* --- entries.c, bundle.c ------------------------------------------------------------------------------------------------------ */
 int entries_start(struct agent *a, struct err *e);

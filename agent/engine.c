@@ -19,20 +19,7 @@
 #define ADVICE_HURRY_MS 30000
 #define ADVICE_REST_MS 60000 /* between two hurries that advice caused */
 
-/* --- outages ------------------------------------------------------------------------------------------------------------ */
-
-/* Not that it refused: that it could not answer. A server that is not trusted any more is as good as none. */
-bool engine_outage(const struct err *e)
-{
-    static const char *const rules[] = {"server-unreachable", "server-timeout", "deadline", "trust-pin", "chain",
-                                        "chain-time", "chain-host"};
-    if (e->code == ERR_UNAVAILABLE)
-        return true;
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strcmp(e->rule, rules[i]) == 0)
-            return strstr(e->msg, "the certificate for") == NULL; /* that one is about an SVID */
-    return false;
-}
+/* --- what failed ------------------------------------------------------------------------------------------------------- */
 
 void engine_count(struct agent *a, const struct err *e)
 {
@@ -52,67 +39,6 @@ enum log_level engine_seldom(int64_t *told_mono_ms, enum log_level level)
         return LOG_DEBUG;
     *told_mono_ms = now;
     return level;
-}
-
-bool engine_open(struct agent *a)
-{
-    return !a->stopping && (a->gate_failures == 0 || (!a->gate_probe && clock_mono_ms() >= a->gate_mono_ms));
-}
-
-void engine_put(struct agent *a, struct job *j)
-{
-    a->gate_probe = a->gate_failures > 0;
-    j->put_ms = clock_mono_ms();
-    queue_put(a->authority, &j->task);
-}
-
-/* Something that this agent has was revoked, or all is to be renewed: the authority knows what, and advises it. */
-void engine_advice(struct agent *a)
-{
-    int64_t now = clock_mono_ms();
-    a->advice_hurry_ms = now + ADVICE_HURRY_MS;
-    a->advice_rest_ms = a->advice_hurry_ms + ADVICE_REST_MS;
-    for (size_t k = 0; k <= a->identities.n; k++) {
-        struct identity *i = k == 0 ? &a->own : a->identities.list[k - 1];
-        if (i->ari_mono_ms != INT64_MAX)
-            i->ari_mono_ms = now;
-    }
-}
-
-void engine_reached(struct agent *a, const struct job *j)
-{
-    bool failed = j->err.code != ERR_NONE, outage = failed && engine_outage(&j->err);
-    bool was_gated = a->gate_failures > 0;
-    if (a->stopping)
-        return; /* what was given up says nothing of the authority */
-    if (failed)
-        engine_count(a, &j->err);
-    bool svid_revoked = failed && j->kind != JOB_SELF && strcmp(j->err.rule, "svid-revoked") == 0;
-    if (j->anew || (svid_revoked && !a->own.stale)) { /* once, also where another own SVID does not come */
-        a->own.stale = true; /* the new session shows what the agent is: the list of entries hangs on that */
-        engine_advice(a);
-    }
-    if (outage && j->kind == JOB_ARI)
-        return; /* 503 says here that the certificate is not in the published log yet */
-    if (outage && a->gate_probe == false && was_gated && clock_mono_ms() < a->gate_mono_ms)
-        return; /* put before the gate closed */
-    a->gate_probe = false;
-    if (outage) {
-        a->gate_failures++;
-        a->gate_mono_ms = clock_mono_ms() + renew_backoff_ms(a->gate_failures, 0, dice_throw());
-        if (a->reachable || !was_gated)
-            log_err(LOG_WARN, "the authority can not be reached; what is valid is served on", &j->err);
-        a->reachable = false;
-        return;
-    }
-    if (!a->reachable && was_gated)
-        log_info("the authority answers again", NULL);
-    a->reachable = true;
-    a->gate_failures = 0;
-    if (was_gated) {
-        engine_run(a);
-        entries_poll(a);
-    }
 }
 
 /* --- what comes back ------------------------------------------------------------------------------------------------------ */
@@ -147,9 +73,9 @@ static void failed(struct agent *a, struct identity *i, const struct err *e)
     int64_t left = i->until_ms - clock_wall_ms();
     i->last = *e;
     i->failures++;
-    if (!engine_outage(e)) /* an outage has a wait of its own, for all */
+    if (!gate_outage(e)) /* an outage has a wait of its own, for all */
         i->retry_mono_ms = clock_mono_ms() + renew_backoff_ms(i->failures, left > 0 ? left : 0, dice_throw());
-    bool said = engine_outage(e) || strcmp(e->rule, CUT_OFF_RULE) == 0; /* elsewhere, and louder */
+    bool said = gate_outage(e) || strcmp(e->rule, CUT_OFF_RULE) == 0; /* elsewhere, and louder */
     log_event(said ? LOG_DEBUG : LOG_WARN, "no SVID", "id", i->spiffe_id, "why", e->msg, "rule", e->rule,
               "valid for", log_num(left > 0 ? left / 1000 : 0), NULL);
 }
@@ -195,7 +121,7 @@ static void on_self(struct task *t)
             failed(a, &a->own, &j->err);
         if (!ok && strcmp(j->err.rule, CUT_OFF_RULE) == 0)
             cut_off(a, &j->err);
-        engine_reached(a, j);
+        gate_reached(a, j);
         engine_run(a);
     }
     job_free(j);
@@ -233,7 +159,7 @@ static void on_svid(struct task *t)
         }
     }
     if (t->worked) {
-        engine_reached(a, j);
+        gate_reached(a, j);
         if (!ok && strcmp(j->err.rule, "agent-svid") == 0)
             a->own.stale = true;
         engine_run(a);
@@ -245,6 +171,19 @@ static struct identity *asked_about(struct agent *a, const struct job *j)
 {
     struct identity *i = j->entry_id ? identity_find(&a->identities, j->entry_id) : &a->own;
     return i && strcmp(i->cert_id, j->cert_id) == 0 ? i : NULL; /* it may have been renewed meanwhile */
+}
+
+/* Something that this agent has was revoked, or all is to be renewed: the authority knows what, and advises it. */
+void engine_advice(struct agent *a)
+{
+    int64_t now = clock_mono_ms();
+    a->advice_hurry_ms = now + ADVICE_HURRY_MS;
+    a->advice_rest_ms = a->advice_hurry_ms + ADVICE_REST_MS;
+    for (size_t k = 0; k <= a->identities.n; k++) {
+        struct identity *i = k == 0 ? &a->own : a->identities.list[k - 1];
+        if (i->ari_mono_ms != INT64_MAX)
+            i->ari_mono_ms = now;
+    }
 }
 
 /* One was called before its time: perhaps all are. */
@@ -278,7 +217,7 @@ static void on_ari(struct task *t)
         }
     }
     if (t->worked)
-        engine_reached(a, j);
+        gate_reached(a, j);
     job_free(j);
 }
 
@@ -309,7 +248,7 @@ static bool ask(struct agent *a, struct identity *i)
     j->renewal = i->svid != NULL;
     j->task.done = i->is_self ? on_self : on_svid;
     i->busy = true;
-    engine_put(a, j);
+    gate_put(a, j);
     return true;
 }
 
@@ -325,7 +264,7 @@ static void ask_advice(struct agent *a, struct identity *i)
     strcpy(j->cert_id, i->cert_id);
     j->task.done = on_ari;
     i->ari_busy = true;
-    engine_put(a, j);
+    gate_put(a, j);
 }
 
 /* When another SVID is to be asked for, on the monotonic clock. The plan is kept in wall time too and looked at anew
@@ -364,7 +303,7 @@ static bool expired(struct agent *a, struct identity *i, int64_t wall)
 /* Milliseconds (monotonic) at which i wants to be looked at again. */
 static int64_t look(struct agent *a, struct identity *i, int64_t mono, int64_t wall)
 {
-    bool can = engine_open(a) && (i->is_self || a->own.until_ms > wall);
+    bool can = gate_open(a) && (i->is_self || a->own.until_ms > wall);
     int64_t due = due_at(i, mono, wall);
     if (due <= mono && can && ask(a, i))
         due = INT64_MAX;
@@ -382,7 +321,7 @@ static bool advice_due(const struct identity *i, int64_t mono)
 static void seek_advice(struct agent *a, int64_t mono)
 {
     int64_t every = mono < a->advice_hurry_ms ? ADVICE_HURRY_EVERY_MS : ADVICE_EVERY_MS;
-    if (!a->reachable || !engine_open(a))
+    if (!a->reachable || !gate_open(a))
         return;
     if (advice_due(&a->own, mono))
         ask_advice(a, &a->own);

@@ -66,7 +66,7 @@ static void on_entries(struct task *t)
     struct agent *a = j->agent;
     a->entries_busy = false;
     if (t->worked) {
-        engine_reached(a, j);
+        gate_reached(a, j);
         bool ok = j->err.code == ERR_NONE;
         *(ok ? &a->counters.entries_ok : &a->counters.entries_failed) += 1;
         if (ok) {
@@ -102,7 +102,7 @@ void entries_poll(struct agent *a)
         a->entries_now = true;
         return;
     }
-    struct job *j = engine_open(a) && a->own.until_ms > clock_wall_ms() ? job_new(a, JOB_ENTRIES, FIRST_ENTRIES, &e) : NULL;
+    struct job *j = gate_open(a) && a->own.until_ms > clock_wall_ms() ? job_new(a, JOB_ENTRIES, FIRST_ENTRIES, &e) : NULL;
     if (!j) {
         again(a, POLL_MS);
         return;
@@ -112,12 +112,12 @@ void entries_poll(struct agent *a)
     j->task.done = on_entries;
     a->entries_busy = true;
     a->entries_put_ms = clock_mono_ms();
-    engine_put(a, j);
+    gate_put(a, j);
 }
 
 bool entries_hurry(struct agent *a, int64_t since_ms)
 {
-    if (a->entries_of_ms >= since_ms || !engine_open(a) || a->own.until_ms <= clock_wall_ms())
+    if (a->entries_of_ms >= since_ms || !gate_open(a) || a->own.until_ms <= clock_wall_ms())
         return false;
     int64_t rest = a->entries_put_ms + HURRY_MS - clock_mono_ms();
     if (a->entries_busy)

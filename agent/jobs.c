@@ -296,7 +296,7 @@ static int perform(struct job *j, struct err *e)
 static bool is_outage(const struct job *j)
 {
     bool answered = j->kind == JOB_ARI && strncmp(j->err.rule, "server-", 7) != 0;
-    return j->err.code != ERR_NONE && !answered && engine_outage(&j->err);
+    return j->err.code != ERR_NONE && !answered && gate_outage(&j->err);
 }
 
 static void work(struct task *t)

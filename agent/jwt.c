@@ -94,7 +94,7 @@ static void on_jwt(struct task *t)
     bool ok = j->err.code == ERR_NONE;
     if (t->worked) {
         *(ok ? &a->counters.jwt_ok : &a->counters.jwt_failed) += 1;
-        engine_reached(a, j);
+        gate_reached(a, j);
         if (j->bundle_old)
             bundle_hurry(a);
     }
@@ -132,7 +132,7 @@ int jwt_fetch(struct agent *a, struct identity *i, char *const *audience, size_t
     struct jwt_cached *k = find(i, audience, n);
     if (a->own.until_ms <= clock_wall_ms())
         return err_set(e, ERR_UNAVAILABLE, "agent-svid", "the agent has no living SVID of its own to vouch with");
-    if (!engine_open(a))
+    if (!gate_open(a))
         return err_set(e, ERR_UNAVAILABLE, "server-unreachable", "the authority can not be reached now");
     if (under_way(i) >= UNDER_WAY_MAX)
         return err_set(e, ERR_RATE, "busy", "many JWT-SVIDs of this identity are under way");
@@ -161,6 +161,6 @@ int jwt_fetch(struct agent *a, struct identity *i, char *const *audience, size_t
         return err_set(e, ERR_INTERNAL, "memory", "out of memory for a JWT-SVID");
     }
     k->busy = true;
-    engine_put(a, j);
+    gate_put(a, j);
     return 0;
 }

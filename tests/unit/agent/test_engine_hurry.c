@@ -75,11 +75,11 @@ static void test_hurries_once(void **state)
     assert_false(f->a.own.stale);
     assert_int_equal(f->a.advice_hurry_ms, 0);
     err_set(&j.err, ERR_UNAUTHORIZED, "svid-revoked", "as told");
-    engine_reached(&f->a, &j);
+    gate_reached(&f->a, &j);
     assert_true(f->a.own.stale);
     assert_true(f->a.advice_hurry_ms > 0);
     f->a.advice_hurry_ms = 0;
-    engine_reached(&f->a, &j);
+    gate_reached(&f->a, &j);
     assert_int_equal(f->a.advice_hurry_ms, 0);
 }
 
