@@ -72,8 +72,11 @@ static int origin_of(char dst[ORIGIN_MAX], CURLU *u, const char *url, struct err
     if (url_has(u, CURLUPART_ZONEID) || url_copy(host, sizeof host, u, CURLUPART_HOST, 0) < 0 ||
         url_copy(port, sizeof port, u, CURLUPART_PORT, CURLU_DEFAULT_PORT) < 0)
         return url_fail(e, url, "its host or port can not be used");
-    /* libcurl has undone percent-encoding: what is left must still be a name or an address */
-    if (host[strspn(host, HOST_LETTERS)])
+    /* libcurl undoes percent-encoding in a host, and may read another host when it is asked again: of "%31" it makes
+     * "1", and of that "0.0.0.1". */
+    const char *authority = url + strlen("https:");
+    authority += strspn(authority, "/");
+    if (host[strspn(host, HOST_LETTERS)] || memchr(authority, '%', strcspn(authority, "/?#")))
         return url_fail(e, url, "its host is no name and no address");
     for (char *p = host; *p; p++)
         *p = (char)tolower((unsigned char)*p);

@@ -45,6 +45,9 @@ static void test_server_url(void **state)
                                       "https://h:port",
                                       "https://[fe80::1%25eth0]/",
                                       "https://a%da",
+                                      "https://%31/",
+                                      "https://0x7f%2e1/",
+                                      "https://%61",
                                       "https://a%2fb",
                                       "https://a%00b"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
