@@ -1,4 +1,5 @@
 #include "base/config_yaml.h"
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,36 @@ static int check_nodes(yaml_document_t *doc, const char *first, struct err *e)
     return 0;
 }
 
+/* libyaml's time grows with the square of the depth: 65536 brackets take it seconds. So the depth is looked at as it
+ * reads, before anything is built. What is no YAML is the loader's to say. */
+static int check_depth(const char *yaml, size_t len, struct err *e)
+{
+    yaml_parser_t p;
+    yaml_event_t event;
+    bool more = true;
+    int depth = 0, rc = 0;
+    if (!yaml_parser_initialize(&p))
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory for the configuration");
+    yaml_parser_set_input_string(&p, (const unsigned char *)yaml, len);
+    while (rc == 0 && more && yaml_parser_parse(&p, &event)) {
+        more = event.type != YAML_STREAM_END_EVENT;
+        depth += (event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_MAPPING_START_EVENT) -
+                 (event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT);
+        if (depth > CONFIG_DEPTH_MAX)
+            rc = err_set(e, ERR_CONFIG, "config-syntax", "line %zu: nested deeper than %d",
+                         event.start_mark.line + 1, CONFIG_DEPTH_MAX);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&p);
+    return rc;
+}
+
 struct config_file *config_file_parse(const char *yaml, size_t len, const char *first, struct err *e)
 {
     yaml_parser_t p;
     yaml_document_t next;
+    if (check_depth(yaml, len, e) < 0)
+        return NULL;
     struct config_file *f = calloc(1, sizeof *f);
     if (!f || !yaml_parser_initialize(&p)) {
         free(f);

@@ -1,5 +1,6 @@
 /* YAML through libcyaml, for every configuration file of ours: what is in it by a schema, where it stands, and
- * refusals that name the line. Unknown keys, wrong types, a second document, NUL and aliases are refused.
+ * refusals that name the line. Unknown keys, wrong types, a second document, NUL, aliases and deep
+ * nesting are refused.
  * Not done here: what the values mean, defaults.
  */
 #ifndef BASE_CONFIG_YAML_H
@@ -10,6 +11,7 @@
 #include <stddef.h>
 
 #define CONFIG_MAX 65536    /* bytes of a file */
+#define CONFIG_DEPTH_MAX 16 /* lists and mappings within one another */
 #define CONFIG_LIST_MAX 64  /* entries of a list */
 #define CONFIG_STRING_MAX 4095
 

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "base/config.h"
+#include "base/config_yaml.h"
 #include "base/fileio.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,11 @@ static void test_syntax(void **state)
     refused(TD "\tx: 1\n", "config-syntax", 2);
     refused(TD "---\nfoo: 1\n", "config-syntax", 2);
     refused(TD "external_url: \"a\\0b\"\n", "config-syntax", 2);
+    char deep[CONFIG_MAX + 1]; /* as much as is read, which is to cost no time */
+    memset(deep, '[', sizeof deep);
+    memcpy(deep, TD "a: ", sizeof TD "a: " - 1);
+    deep[CONFIG_MAX] = 0;
+    refused(deep, "config-syntax", 2);
     refused(TD "foo: 1\n", "config-schema", 2);
     refused(TD "\n\ntoken:\n  uri: \"pkcs11:\"\n  threadz: 1\n", "config-schema", 6);
     refused(TD "token: {pin: {value: 1234}}\n", "config-schema", 2);
