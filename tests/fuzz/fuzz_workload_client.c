@@ -87,6 +87,7 @@ static void as_connection(const uint8_t *p, size_t len, size_t step)
         client_settle(c);
     }
     need(c->h2 || answers == 1); /* the end of a connection is told to who waits */
+    c->busy = false; /* a client that is at work is freed later, and here no turn came */
     wl_client_free(c);
     need(answers <= 1);
 }
