@@ -60,7 +60,11 @@ static X509 *read_der(const unsigned char *der, long len)
     if (x)
         return x;
     x = d2i_X509(NULL, &at, len);
-    if (x && at == der + len)
+    if (x && at != der + len) {
+        X509_free(x);
+        return NULL;
+    }
+    if (x)
         kept_add(x, hash);
     return x;
 }

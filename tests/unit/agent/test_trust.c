@@ -1,4 +1,5 @@
 /* Whom the agent believes: bundles in both forms, pins, and a server's chain. */
+#include "agent/pem.h"
 #include "base/fileio.h"
 #include "unit/agent/pki.h"
 #include <unistd.h>
@@ -99,6 +100,23 @@ static void test_pem(void **state)
     assert_refused(parse(f, buf_cstr(&b), &e), ERR_CONFIG, "pem-count");
     buf_free(&b);
     pki_free(&other);
+}
+
+/* A certificate is a whole block: what stands behind it in its base64 would be nobody's. */
+static void test_pem_trailing(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+    unsigned char *der = NULL, longer[4096] = {0};
+    char text[8192];
+    int n = i2d_X509(f->pki.root, &der);
+    assert_true(n > 0 && (size_t)n < sizeof longer);
+    memcpy(longer, der, (size_t)n);
+    OPENSSL_free(der);
+    text[pem_write(text, "CERTIFICATE", longer, (size_t)n)] = 0;
+    assert_done(parse(f, text, &e));
+    text[pem_write(text, "CERTIFICATE", longer, (size_t)n + 1)] = 0;
+    assert_refused(parse(f, text, &e), ERR_CONFIG, "pem-syntax");
 }
 
 /* A root whose own signature is wrong is none. */
@@ -282,6 +300,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_pem, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pem_trailing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forged_root, setup, teardown),
         cmocka_unit_test_setup_teardown(test_json, setup, teardown),
         cmocka_unit_test_setup_teardown(test_file, setup, teardown),
