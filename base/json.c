@@ -462,8 +462,9 @@ void jw_strn(struct buf *b, const char *s, size_t n)
             continue;
         }
         buf_put(b, plain, (size_t)(p - plain));
-        if (seq == 0)
-            buf_str(b, "\\ufffd"); /* what is not UTF-8 must not make our own output invalid */
+        /* Not UTF-8, or a NUL, which our own reader refuses: neither must make our output unreadable. */
+        if (seq == 0 || *p == 0)
+            buf_str(b, "\\ufffd");
         else if (*p == '"' || *p == '\\')
             buf_put(b, (uint8_t[]){'\\', *p}, 2);
         else

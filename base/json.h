@@ -1,6 +1,7 @@
 /* JSON in: a jansson tree, read by our own reader (json.c says why). Refuses (ERR_MALFORMED) input over
  * max bytes, nesting over JSON_DEPTH_MAX, duplicate keys, NUL in strings, trailing bytes.
- * JSON out: json_w writes straight into a buf, without building a tree; strings are escaped.
+ * JSON out: json_w writes straight into a buf, without building a tree; strings are escaped, and what is not
+ * UTF-8 in them, or NUL, becomes U+FFFD: what is written can be read back.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
