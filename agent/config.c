@@ -5,6 +5,7 @@
 #include "base/fileio.h"
 #include "base/spiffe.h"
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
@@ -237,9 +238,9 @@ static int fill_http(struct load *l)
     }
     char *end = NULL;
     unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-    if (!colon || end == colon + 1 || *end || port > 65535)
-        return refuse(l, "http", "config-listen", "'%s' is neither ADDRESS:PORT nor unix:/path nor empty", text);
     bool six = text[0] == '[';
+    if (!colon || !isdigit((unsigned char)colon[1]) || *end || port > 65535 || (six && colon[-1] != ']'))
+        return refuse(l, "http", "config-listen", "'%s' is neither ADDRESS:PORT nor unix:/path nor empty", text);
     if (asprintf(&c->http_host, "%.*s", (int)(colon - text) - (six ? 2 : 0), text + (six ? 1 : 0)) < 0) {
         c->http_host = NULL;
         return no_memory(l);

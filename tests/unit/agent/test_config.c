@@ -109,6 +109,9 @@ static void test_refusals(void **state)
     refused(BASE "http: 0.0.0.0:9876\n", "config-listen", 3, "machine");
     refused(BASE "http: localhost\n", "config-listen", 3, "localhost");
     refused(BASE "http: 127.0.0.1:99999\n", "config-listen", 3, "99999");
+    refused(BASE "http: 127.0.0.1:+80\n", "config-listen", 3, "neither");
+    refused(BASE "http: \"[::1x:80\"\n", "config-listen", 3, "neither");
+    refused(BASE "http: \"[:80\"\n", "config-listen", 3, "neither");
     refused("server: http://x\nid: spiffe://e.org/a\n", "config-url", 1, "https://");
     refused("server: https://x\nid: spiffe://e.org\n", "config-id", 2, "trust domain");
     refused("server: https://x\nid: nonsense\n", "config-id", 2, "");
