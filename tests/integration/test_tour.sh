@@ -10,7 +10,9 @@ start
 awk '/^### Two services/{on = 1} on && /^```/{n++; next} on && n == 1 {print} n > 1 {exit}' "$root/README.md" >"$work/tour"
 commands=$(grep -vcE '^  ' "$work/tour")
 [ "$commands" -gt 3 ] && [ "$commands" -lt 10 ] || fail "the tour has $commands commands"
-sed -i "s/:8443/:$port/; s/127.0.0.1:9443/127.0.0.1:$tls/; s/127.0.0.1:8080/127.0.0.1:$api/; s/127.0.0.1:9000/127.0.0.1:$shop/; s/http.server 8080/http.server $api/" "$work/tour"
+grep -q 'http.server .*--directory /usr/share/' "$work/tour" || fail "the tour serves a folder in which keys may lie"
+sed -i "s|--directory /usr/share/[a-z0-9/]*|--directory .|; s|--state-dir ./agent|& --http unix:$work/here/http.sock|
+s/:8443/:$port/; s/127.0.0.1:9443/127.0.0.1:$tls/; s/127.0.0.1:8080/127.0.0.1:$api/; s/127.0.0.1:9000/127.0.0.1:$shop/; s/http.server 8080/http.server $api/" "$work/tour"
 mkdir "$work/here"
 echo "hello from the api" >"$work/here/index.html"
 cat >"$work/run" <<R
