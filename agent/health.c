@@ -187,7 +187,9 @@ static int listen_tcp(const struct agent_config *c, struct err *e)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (fd < 0 || (four ? bind(fd, (struct sockaddr *)&a4, sizeof a4) : bind(fd, (struct sockaddr *)&a6, sizeof a6)) < 0 ||
         listen(fd, 64) < 0) {
-        err_errno(e, "http-listen", "http: cannot listen on %s port %u", c->http_host, (unsigned)c->http_port);
+        err_errno(e, "http-listen",
+                  "cannot listen on %s port %u for /live, /ready and /metrics (--http or http: gives another address, \"\" none)",
+                  c->http_host, (unsigned)c->http_port);
         if (fd >= 0)
             close(fd);
         return -1;
