@@ -27,7 +27,7 @@ struct output_config { /* of one set; strings not owned */
     gid_t gid;
     mode_t mode;             /* of secret files: 0600 default; others get 0644 & (mode | 0444) */
     bool combined;
-    const char *reload;      /* command for /bin/sh -c; NULL: none. Sees MAYFLY_SPIFFE_ID, MAYFLY_DIR */
+    const char *reload;      /* command for /bin/sh -c; NULL: none. Sees MAYFLY_SPIFFE_ID, MAYFLY_SVID_DIR */
     const char *pid_file;    /* with signal: who gets it; NULL: none */
     int signal;
     unsigned reload_timeout_ms; /* 0: 10 s */

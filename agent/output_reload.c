@@ -55,7 +55,7 @@ static void env_make(const char **env, const char *id, const char *dir)
 {
     size_t n = 0;
     for (char **x = environ; *x && n < ENV_MAX; x++)
-        if (!env_is(*x, "MAYFLY_SPIFFE_ID") && !env_is(*x, "MAYFLY_DIR"))
+        if (!env_is(*x, "MAYFLY_SPIFFE_ID") && !env_is(*x, "MAYFLY_SVID_DIR"))
             env[n++] = *x;
     env[n++] = id;
     env[n++] = dir;
@@ -107,7 +107,7 @@ static int hook_start(struct hook *h, const struct output_config *c, const char 
     const char *env[ENV_MAX + 3];
     int out[2];
     snprintf(id, sizeof id, "MAYFLY_SPIFFE_ID=%s", spiffe_id);
-    snprintf(dir, sizeof dir, "MAYFLY_DIR=%s", c->dir);
+    snprintf(dir, sizeof dir, "MAYFLY_SVID_DIR=%s", c->dir);
     env_make(env, id, dir);
     if (pipe2(out, O_CLOEXEC | O_NONBLOCK) < 0)
         return err_errno(e, "reload", "no pipe for the reload command");

@@ -2,7 +2,7 @@
  *
  * The identity comes from the Workload API and lies in a folder in memory that is only ours (agent/output.h) for as
  * long as the program runs. The program finds it by its environment:
- *   MAYFLY_DIR MAYFLY_SVID MAYFLY_KEY MAYFLY_BUNDLE (MAYFLY_JWT) SPIFFE_ENDPOINT_SOCKET
+ *   MAYFLY_SVID_DIR MAYFLY_SVID MAYFLY_KEY MAYFLY_BUNDLE (MAYFLY_JWT) SPIFFE_ENDPOINT_SOCKET
  * It shares our terminal, process group and standard files; signals to us are passed on to it, and its end is ours.
  *
  * The agent away, or an identity no longer given: the program goes on with what it has, and one line says so.

@@ -53,7 +53,7 @@ static void set(const char *name, const char *dir, const char *file)
 void run_environment(const char *dir, bool jwt, const char *endpoint)
 {
     char whole[600];
-    setenv("MAYFLY_DIR", dir, 1);
+    setenv("MAYFLY_SVID_DIR", dir, 1);
     set("MAYFLY_SVID", dir, "svid.pem");
     set("MAYFLY_KEY", dir, "svid.key");
     set("MAYFLY_BUNDLE", dir, "bundle.pem");

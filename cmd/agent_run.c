@@ -31,7 +31,7 @@ static const char help[] =
     "  -h, --help                 this text\n"
     "\n"
     "The program finds its files by $MAYFLY_SVID, $MAYFLY_KEY, $MAYFLY_BUNDLE, and $MAYFLY_JWT; all in\n"
-    "$MAYFLY_DIR, which is removed when it ends. $SPIFFE_ENDPOINT_SOCKET is the agent's socket. Signals are\n"
+    "$MAYFLY_SVID_DIR, which is removed when it ends. $SPIFFE_ENDPOINT_SOCKET is the agent's socket. Signals are\n"
     "passed on. While the agent is away the program goes on with what it has.\n"
     "\n"
     "Example:\n"

@@ -44,7 +44,7 @@ mayfly-agent run -- sh -c '
   openssl verify -CAfile "$MAYFLY_BUNDLE" -untrusted "$MAYFLY_SVID" "$MAYFLY_SVID" &&
   openssl x509 -in "$MAYFLY_SVID" -noout -serial -ext subjectAltName &&
   [ "$(openssl x509 -in "$MAYFLY_SVID" -noout -pubkey)" = "$(openssl pkey -in "$MAYFLY_KEY" -pubout)" ] &&
-  stat -c "mode %a" "$MAYFLY_DIR" && echo "socket $SPIFFE_ENDPOINT_SOCKET" && exit 23' >"$OUT" 2>&1 || code=$?
+  stat -c "mode %a" "$MAYFLY_SVID_DIR" && echo "socket $SPIFFE_ENDPOINT_SOCKET" && exit 23' >"$OUT" 2>&1 || code=$?
 [ $code = 23 ] || { cat "$OUT"; fail "status $code"; }
 for words in "serial=$serial" "URI:$web" "mode 700" "socket unix://$sock"; do has -- "$words" <"$OUT" || { cat "$OUT"; fail "no '$words'"; }; done
 [ "$(folders)" = "$before" ] || fail "folders were left: $(folders)"
@@ -55,7 +55,7 @@ refuses 4 "gives: $web $db" mayfly-agent run --timeout 3s --id spiffe://example.
 mayfly-agent run --jwt my-audience -- sh -c 'cut -d. -f2 "$MAYFLY_JWT"' >"$OUT"
 python3 -c 'import base64, json, sys; t = sys.stdin.read().strip(); d = json.loads(base64.urlsafe_b64decode(t + "=" * (-len(t) % 4)))
 assert d["aud"] == ["my-audience"] and d["sub"] == "'$web'", d' <"$OUT" || fail "JWT"
-mayfly-agent run --dir "$work/given" -- sh -c 'test -e '"$work"'/given/svid.pem && test $MAYFLY_DIR = '"$work/given" || fail "--dir"
+mayfly-agent run --dir "$work/given" -- sh -c 'test -e '"$work"'/given/svid.pem && test $MAYFLY_SVID_DIR = '"$work/given" || fail "--dir"
 [ ! -e "$work/given" ] || fail "--dir was left"
 pass "--id, --jwt, --dir"
 

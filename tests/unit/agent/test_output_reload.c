@@ -24,13 +24,13 @@ static void hook_runs(void **state)
 {
     char command[512], got[512];
     struct err e;
-    setenv("MAYFLY_DIR", "not this one", 1);
-    snprintf(command, sizeof command, "echo $MAYFLY_SPIFFE_ID $MAYFLY_DIR $HOME >%s/said; echo $$ >>%s/said; "
+    setenv("MAYFLY_SVID_DIR", "not this one", 1);
+    snprintf(command, sizeof command, "echo $MAYFLY_SPIFFE_ID $MAYFLY_SVID_DIR $HOME >%s/said; echo $$ >>%s/said; "
              "cut -d' ' -f5 /proc/self/stat >>%s/said", scratch, scratch, scratch);
     setenv("HOME", "/home/x", 1);
     struct output_config c = config(command);
     assert_int_equal(reload(&c, &e), 0);
-    unsetenv("MAYFLY_DIR");
+    unsetenv("MAYFLY_SVID_DIR");
     int fd = open(scratch_path("said"), O_RDONLY);
     ssize_t n = read(fd, got, sizeof got - 1);
     close(fd);

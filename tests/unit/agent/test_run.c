@@ -178,7 +178,7 @@ static int end_of(pid_t pid)
 static void starts_with_its_identity(void **state)
 {
     char *argv[4];
-    struct run_config c = config(argv, "exec >$OUT; echo $MAYFLY_DIR $MAYFLY_SVID $MAYFLY_KEY $MAYFLY_BUNDLE "
+    struct run_config c = config(argv, "exec >$OUT; echo $MAYFLY_SVID_DIR $MAYFLY_SVID $MAYFLY_KEY $MAYFLY_BUNDLE "
                                        "$SPIFFE_ENDPOINT_SOCKET jwt=$MAYFLY_JWT; sed -n 2p $MAYFLY_SVID $MAYFLY_BUNDLE; "
                                        "stat -L -c %a $MAYFLY_KEY; exit 42");
     pid_t pid = start(&c);
