@@ -1,13 +1,12 @@
-/* What a handshake needs, made once for each message of the agent: an SSL_CTX for each SVID, and the trust. Never
- * changed afterwards: who began a handshake keeps the SVID that was there then, and is judged by the trust of now. */
+/* What a handshake needs, made once for each message of the agent: an SSL_CTX for each SVID that a listener uses, and
+ * the trust. Never changed afterwards: who began a handshake keeps the SVID that was there then, and is judged by the
+ * trust of now. */
 #include "base/clock.h"
 #include "proxy/internal.h"
 #include "proxy/trust_parts.h"
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SVIDS_MAX 64
 
 /* No resumption: a resumed session would let a peer in whose certificate has run out, was revoked, or is not allowed
  * any more. Neither tickets nor a cache, in either role. */
@@ -80,29 +79,52 @@ static int cred_make(struct cred *c, const struct wl_svid *s, struct err *e)
     return 0;
 }
 
-struct creds *creds_new(const struct wl_state *s, int64_t now, struct err *e)
+/* A listener uses the i-th of the agent's: by its ID, of which the agent's first one counts, or because the listener
+ * names none and it is the first of all. The agent gives whatever the user of this process has entries for, which may be
+ * many more than serve here: nothing about the others is looked at. */
+static bool used(const struct proxy_conf *conf, const struct wl_state *s, size_t i)
+{
+    const char *id = s->svids[i]->spiffe_id;
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(s->svids[k]->spiffe_id, id) == 0)
+            return false;
+    for (size_t k = 0; k < conf->n; k++)
+        if (conf->listeners[k].id ? strcmp(conf->listeners[k].id, id) == 0 : i == 0)
+            return true;
+    return false;
+}
+
+/* As many as there are listeners at most. */
+static int creds_fill(struct creds *c, const struct wl_state *s, const struct proxy_conf *conf, int64_t now, struct err *e)
+{
+    bool living = false; /* one listener's may have run out while another's is new */
+    if (s->n == 0)
+        return err_set(e, ERR_NOT_READY, "no-identity", "the agent gives no identity");
+    if (!(c->list = calloc(conf->n ? conf->n : 1, sizeof *c->list)))
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory");
+    for (size_t i = 0; i < s->n && c->n < conf->n; i++) {
+        if (!used(conf, s, i))
+            continue;
+        struct cred *own = &c->list[c->n++];
+        if (cred_make(own, s->svids[i], e) < 0)
+            return -1;
+        living |= own->not_after >= now;
+    }
+    if (c->n > 0 && !living)
+        return err_set(e, ERR_NOT_READY, "own-expired", "the certificate that came for %.200s has expired already", c->list[0].id);
+    return (c->trust = trust_new(s->bundles, e)) ? 0 : -1;
+}
+
+struct creds *creds_new(const struct wl_state *s, const struct proxy_conf *conf, int64_t now, struct err *e)
 {
     struct creds *c = calloc(1, sizeof *c);
-    int rc = c ? 0 : err_set(e, ERR_INTERNAL, "memory", "out of memory");
-    if (c)
-        atomic_init(&c->refs, 1);
-    if (rc == 0 && (s->n == 0 || s->n > SVIDS_MAX))
-        rc = err_set(e, ERR_NOT_READY, "no-identity", "the agent gives %zu identities; 1 to %d are understood", s->n, SVIDS_MAX);
-    if (rc == 0 && !(c->list = calloc(s->n, sizeof *c->list)))
-        rc = err_set(e, ERR_INTERNAL, "memory", "out of memory");
-    for (size_t i = 0; rc == 0 && i < s->n; i++, c->n++)
-        rc = cred_make(&c->list[i], s->svids[i], e);
-    bool living = false; /* one listener's may have run out while another's is new */
-    for (size_t i = 0; c && i < c->n; i++)
-        living |= c->list[i].not_after >= now;
-    if (rc == 0 && !living)
-        rc = err_set(e, ERR_NOT_READY, "own-expired", "the certificate that came for %.200s has expired already", c->list[0].id);
-    if (rc == 0 && !(c->trust = trust_new(s->bundles, e)))
-        rc = -1;
-    if (rc == 0)
+    if (!c) {
+        err_set(e, ERR_INTERNAL, "memory", "out of memory");
+        return NULL;
+    }
+    atomic_init(&c->refs, 1);
+    if (creds_fill(c, s, conf, now, e) == 0)
         return c;
-    if (c && c->list && c->n < s->n)
-        c->n++; /* the one that was begun */
     creds_unref(c);
     return NULL;
 }

@@ -93,11 +93,12 @@ struct cred { /* one SVID of ours */
 struct creds {
     atomic_uint refs;
     struct trust *trust; /* owned reference */
-    struct cred *list;   /* owned */
-    size_t n;
+    struct cred *list;   /* owned; those that listeners use, in the agent's order */
+    size_t n;            /* 0: what the listeners name is none of the agent's */
 };
-/* Refuses what could not be used: no SVID, a key that does not fit, nothing still valid. */
-struct creds *creds_new(const struct wl_state *s, int64_t now, struct err *e);
+/* Refuses what could not be used: no SVID, a key that does not fit, nothing still valid. Of identities that no listener
+ * uses nothing is made, and nothing refused. */
+struct creds *creds_new(const struct wl_state *s, const struct proxy_conf *conf, int64_t now, struct err *e);
 void creds_unref(struct creds *c);
 const struct cred *creds_find(const struct creds *c, const char *id); /* id NULL: the first */
 

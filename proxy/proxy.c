@@ -36,14 +36,14 @@ static void wake_all(struct proxy *p)
 /* Until when all listeners can serve; says which can not. */
 static void listeners_look(struct proxy *p, const struct creds *c)
 {
-    int64_t expires = c->list[0].not_after;
+    int64_t expires = 0; /* none of them can */
     bool missing = false;
     for (size_t i = 0; i < p->n; i++) {
         const struct cred *own = creds_find(c, p->listeners[i].conf->id);
         if (!own)
             log_warn("the agent gives no such identity: this listener refuses everybody", "listener", p->listeners[i].conf->name,
                      "id", p->listeners[i].conf->id, NULL);
-        else if (own->not_after < expires || i == 0)
+        else if (own->not_after < expires || expires == 0)
             expires = own->not_after;
         missing |= !own;
     }
@@ -57,15 +57,17 @@ static void on_state(void *arg, struct wl_state *s)
     struct proxy *p = arg;
     struct err e = {0};
     char until[21];
-    struct creds *c = creds_new(s, clock_wall(), &e), *old;
+    struct creds *c = creds_new(s, p->conf, clock_wall(), &e), *old;
     if (!c) {
         atomic_fetch_add(&p->m.troubles, 1);
         p->trouble = e;
         log_err(LOG_ERROR, "what the agent gave cannot be used; the last good identity is kept", &e);
         return;
     }
-    clock_rfc3339(until, c->list[0].not_after);
-    log_info("identity", "id", c->list[0].id, "until", until, "identities", log_num((long long)c->n), NULL);
+    if (c->n > 0) {
+        clock_rfc3339(until, c->list[0].not_after);
+        log_info("identity", "id", c->list[0].id, "until", until, "identities", log_num((long long)c->n), NULL);
+    }
     listeners_look(p, c);
     atomic_fetch_add(&p->m.rotations, 1);
     atomic_store(&p->expired_said, false);
@@ -99,8 +101,8 @@ bool proxy_ready(struct proxy *p, const char **why)
 {
     int64_t expires = atomic_load(&p->m.expires);
     *why = atomic_load(&p->draining)   ? "draining"
-           : expires == 0              ? "no identity from the agent yet"
            : atomic_load(&p->missing)  ? "the agent gives no identity for one of the listeners"
+           : expires == 0              ? "no identity from the agent yet"
            : clock_wall() > expires    ? "our certificate has expired"
                                        : NULL;
     return !*why;

@@ -80,22 +80,41 @@ static void own_missing(void **state)
     rig_end(r);
 }
 
+/* A configuration of listeners that use these; NULL: the agent's first. */
+static void uses(struct proxy_conf *c, const char *const *ids, size_t n)
+{
+    proxy_conf_defaults(c);
+    c->listeners = calloc(n, sizeof *c->listeners);
+    assert_non_null(c->listeners);
+    for (c->n = 0; c->n < n; c->n++) {
+        proxy_listener_defaults(&c->listeners[c->n]);
+        c->listeners[c->n].id = ids[c->n] ? strdup(ids[c->n]) : NULL;
+    }
+}
+
+static void state_add(struct wl_state *w, struct wl_svid *v)
+{
+    w->svids = realloc(w->svids, (w->n + 1) * sizeof *w->svids);
+    assert_non_null(w->svids);
+    w->svids[w->n++] = v;
+}
+
 /* Of several identities one has run out: those of the others are taken. */
 static void one_expired(void **state)
 {
     struct kit k;
     struct kit_id old, new;
+    struct proxy_conf conf;
     struct err e = {0};
+    uses(&conf, (const char *const[]){NULL, ID("new")}, 2);
     kit_new(&k, "example.org");
     kit_make(&old, &k, &(struct kit_leaf){.id = ID("old"), .from = -60, .until = -5});
     kit_make(&new, &k, &(struct kit_leaf){.id = ID("new")});
     struct wl_state *w = kit_state(&k, &old);
-    assert_null(creds_new(w, clock_wall(), &e));
+    assert_null(creds_new(w, &conf, clock_wall(), &e));
     assert_string_equal(e.rule, "own-expired");
-    w->svids = realloc(w->svids, 2 * sizeof *w->svids);
-    assert_non_null(w->svids);
-    w->svids[w->n++] = kit_svid(&k, &new);
-    struct creds *c = creds_new(w, clock_wall(), &e);
+    state_add(w, kit_svid(&k, &new));
+    struct creds *c = creds_new(w, &conf, clock_wall(), &e);
     assert_non_null(c);
     assert_non_null(creds_find(c, ID("new")));
     creds_unref(c);
@@ -103,6 +122,54 @@ static void one_expired(void **state)
     kit_id_free(&old);
     kit_id_free(&new);
     kit_free(&k);
+    proxy_conf_free(&conf);
+}
+
+#define MANY 200 /* identities of the process, many more than it has listeners */
+/* Of all that the agent gives only what listeners use is made: their number has no limit, and what is wrong with the
+ * others is nobody's trouble. */
+static void many_identities(void **state)
+{
+    struct rig *r = rig_new(PROXY_SERVER, as_another);
+    struct kit_id other, another;
+    struct proxy_conf conf;
+    struct err e = {0};
+    const char *why;
+    kit_make(&other, &r->k, &(struct kit_leaf){.id = ID("other"), .from = -60, .until = -5});
+    kit_make(&another, &r->k, &(struct kit_leaf){.id = ID("another"), .serial = 4711});
+    struct wl_state *w = kit_state(&r->k, &r->ours);
+    for (int i = 0; i < MANY; i++) {
+        state_add(w, kit_svid(&r->k, &other));
+        free(w->svids[w->n - 1]->spiffe_id);
+        w->svids[w->n - 1]->spiffe_id = malloc(64);
+        snprintf(w->svids[w->n - 1]->spiffe_id, 64, ID("other/%d"), i);
+        secret_free(&w->svids[w->n - 1]->key); /* damaged, as the agent should give none */
+    }
+    state_add(w, kit_svid(&r->k, &another));
+    state_add(w, kit_svid(&r->k, &r->web)); /* the same ID once more: the agent's first one counts */
+    free(w->svids[w->n - 1]->spiffe_id);
+    w->svids[w->n - 1]->spiffe_id = strdup(ID("another"));
+    uses(&conf, (const char *const[]){ID("another"), NULL, ID("missing"), ID("another")}, 4);
+    struct creds *c = creds_new(w, &conf, clock_wall(), &e);
+    if (!c)
+        fail_msg("%s", e.msg);
+    assert_int_equal(c->n, 2);
+    assert_string_equal(creds_find(c, NULL)->id, ID("ours"));
+    assert_int_equal(ASN1_INTEGER_get(X509_get0_serialNumber(SSL_CTX_get0_certificate(creds_find(c, ID("another"))->ctx))), 4711);
+    assert_null(creds_find(c, ID("missing")));
+    assert_null(creds_find(c, ID("other/0")));
+    creds_unref(c);
+    proxy_conf_free(&conf);
+    assert_false(proxy_ready(r->p, &why));
+    give_and_wait(r, w);
+    assert_true(proxy_ready(r->p, &why));
+    SSL *s = tls_client(r, &r->web, 0);
+    assert_non_null(s);
+    close(accept(r->upstream, NULL, NULL));
+    tls_close(s);
+    kit_id_free(&other);
+    kit_id_free(&another);
+    rig_end(r);
 }
 
 /* --- revocations ---------------------------------------------------------------------------------------- */
@@ -174,7 +241,8 @@ int main(void)
     log_setup("test", LOG_ERROR, LOG_TEXT);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rotation), cmocka_unit_test(own_expired), cmocka_unit_test(own_missing),
-        cmocka_unit_test(one_expired), cmocka_unit_test(revoked_later), cmocka_unit_test(revoked_meanwhile),
+        cmocka_unit_test(one_expired), cmocka_unit_test(many_identities), cmocka_unit_test(revoked_later),
+        cmocka_unit_test(revoked_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
