@@ -214,6 +214,8 @@ struct worker {
     int64_t log_second;               /* refusals told in this second */
     unsigned log_count, log_silent;
 };
+#define TELLINGS 8           /* changed troubles with the source that are told of at once */
+#define TELL_AGAIN_MS 60000  /* and each further one waits its turn */
 #define KEY_RECORDS (1u << 22) /* a TLS key is replaced after so many, at most 64 GiB */
 struct proxy {
     const struct proxy_conf *conf;
@@ -227,11 +229,15 @@ struct proxy {
     struct metrics m;
     struct source *source;
     struct http *http;
-    struct event *term, *intr, *drain_timer, *minute;
+    struct event *term, *intr, *drain_timer, *check;
     atomic_bool draining;
     atomic_bool expired_said;
     atomic_bool missing;        /* a listener's identity is none of the agent's */
     struct err trouble;         /* of the source, the first thread's; code 0: none */
+    struct err told;            /* the trouble that the log told of last */
+    unsigned tellings;          /* that may follow at once */
+    int64_t telling_ms;         /* monotonic: since when the next of them is earned */
+    unsigned tell_again_ms;     /* TELL_AGAIN_MS, but in a test */
     atomic_uint key_records;    /* KEY_RECORDS, but in a test */
 };
 

@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define CHECK_S 1 /* how often our own certificate's end is looked at */
+#define CHECK_S 1 /* how often our own certificate's end is looked at, and whether there is trouble left to tell */
 
 struct creds *proxy_creds(struct proxy *p)
 {
@@ -60,7 +60,7 @@ static void on_state(void *arg, struct wl_state *s)
     struct creds *c = creds_new(s, p->conf, clock_wall(), &e), *old;
     if (!c) {
         atomic_fetch_add(&p->m.troubles, 1);
-        p->trouble = e;
+        p->trouble = p->told = e;
         log_err(LOG_ERROR, "what the agent gave cannot be used; the last good identity is kept", &e);
         return;
     }
@@ -72,6 +72,7 @@ static void on_state(void *arg, struct wl_state *s)
     atomic_fetch_add(&p->m.rotations, 1);
     atomic_store(&p->expired_said, false);
     err_clear(&p->trouble);
+    err_clear(&p->told);
     pthread_mutex_lock(&p->lock);
     old = p->creds;
     p->creds = c;
@@ -82,19 +83,46 @@ static void on_state(void *arg, struct wl_state *s)
     wake_all(p);
 }
 
+/* What differs for whoever reads it: the agent has one rule for all that it answers. */
+static bool same_trouble(const struct err *a, const struct err *b)
+{
+    return a->code == b->code && strcmp(a->rule, b->rule) == 0 && strcmp(a->msg, b->msg) == 0;
+}
+
+static bool may_tell(struct proxy *p)
+{
+    int64_t now = clock_mono_ms();
+    while (p->tellings < TELLINGS && now - p->telling_ms >= p->tell_again_ms) {
+        p->tellings++;
+        p->telling_ms += p->tell_again_ms;
+    }
+    if (p->tellings == 0)
+        return false;
+    if (p->tellings-- == TELLINGS)
+        p->telling_ms = now;
+    return true;
+}
+
+/* Once for each trouble, not with each attempt; two that take turns do not fill the log. What was not told when it came
+ * is told later (on_check), if it is still what troubles us. */
+static void trouble_tell(struct proxy *p)
+{
+    struct err said = p->trouble;
+    if (said.code == ERR_NONE || same_trouble(&said, &p->told) || !may_tell(p))
+        return;
+    p->told = said;
+    if (said.code == ERR_UNAUTHORIZED && strcmp(said.rule, "workload-status") == 0) /* not a folder's, whose SVID is none */
+        err_set(&said, p->told.code, "workload-status",
+                "%.300s; register an entry with selectors that this process has: the agent's log names them", p->told.msg);
+    log_err(LOG_WARN, p->creds ? "no news from the agent; the last identity is kept" : "no identity from the agent yet", &said);
+}
+
 static void on_trouble(void *arg, const struct err *e)
 {
     struct proxy *p = arg;
-    bool again = strcmp(p->trouble.rule, e->rule) == 0;
     atomic_fetch_add(&p->m.troubles, 1);
     p->trouble = *e;
-    if (again) /* once for each kind, not with each attempt */
-        return;
-    struct err said = *e;
-    if (e->code == ERR_UNAUTHORIZED && strcmp(e->rule, "workload-status") == 0) /* not a folder's, whose SVID is none */
-        err_set(&said, e->code, e->rule,
-                "%.300s; register an entry with selectors that this process has: the agent's log names them", e->msg);
-    log_err(LOG_WARN, p->creds ? "no news from the agent; the last identity is kept" : "no identity from the agent yet", &said);
+    trouble_tell(p);
 }
 
 bool proxy_ready(struct proxy *p, const char **why)
@@ -108,11 +136,12 @@ bool proxy_ready(struct proxy *p, const char **why)
     return !*why;
 }
 
-static void on_minute(int fd, short what, void *arg)
+static void on_check(int fd, short what, void *arg)
 {
     struct proxy *p = arg;
     int64_t expires = atomic_load(&p->m.expires);
     char at[21];
+    trouble_tell(p);
     if (!expires || clock_wall() <= expires || atomic_exchange(&p->expired_said, true))
         return;
     clock_rfc3339(at, expires);
@@ -232,8 +261,8 @@ static int make_events(struct proxy *p, struct err *e)
     p->term = evsignal_new(base, SIGTERM, on_signal, p);
     p->intr = evsignal_new(base, SIGINT, on_signal, p);
     p->drain_timer = event_new(base, -1, 0, on_drain_over, p);
-    p->minute = event_new(base, -1, EV_PERSIST, on_minute, p);
-    if (!p->term || !p->intr || !p->drain_timer || !p->minute || event_add(p->minute, &check) < 0)
+    p->check = event_new(base, -1, EV_PERSIST, on_check, p);
+    if (!p->term || !p->intr || !p->drain_timer || !p->check || event_add(p->check, &check) < 0)
         return err_set(e, ERR_INTERNAL, "event", "out of memory");
     return 0;
 }
@@ -256,6 +285,8 @@ struct proxy *proxy_new(const struct proxy_conf *c, proxy_source_cb *make_source
     }
     p->conf = c;
     atomic_init(&p->key_records, KEY_RECORDS);
+    p->tellings = TELLINGS;
+    p->tell_again_ms = TELL_AGAIN_MS;
     pthread_mutex_init(&p->lock, NULL);
     const struct source_ops ops = {.arg = p, .state = on_state, .trouble = on_trouble};
     int rc = handshake_setup(e) < 0 || metrics_init(&p->m, c->metrics_peers, e) < 0 || !(p->resolver = resolver_new(e)) ||
@@ -312,7 +343,7 @@ void proxy_free(struct proxy *p)
     if (p->source)
         p->source->stop(p->source);
     http_free(p->http);
-    struct event *const events[] = {p->term, p->intr, p->drain_timer, p->minute};
+    struct event *const events[] = {p->term, p->intr, p->drain_timer, p->check};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i])
             event_free(events[i]);

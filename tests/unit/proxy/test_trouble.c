@@ -1,5 +1,6 @@
 /* What the log says of a source that has no identity for us. */
 #include "proxy/internal.h"
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +12,11 @@
 #include <cmocka.h>
 
 struct rig {
+    struct proxy_conf conf;
+    struct proxy *p; /* made, not running: its thread is the test's */
     struct source_ops ops;
     struct source source;
+    char dir[64], in[80];
 };
 
 static void source_end(struct source *s)
@@ -28,60 +32,151 @@ static struct source *source_make(void *arg, struct event_base *base, const stru
     return &r->source;
 }
 
-/* The log is standard error. */
-static void say(const struct rig *r, const struct err *e, char *said, size_t cap)
+static void begin(struct rig *r)
 {
-    FILE *f = tmpfile();
-    int before = dup(STDERR_FILENO);
-    assert_non_null(f);
-    assert_true(before >= 0 && dup2(fileno(f), STDERR_FILENO) >= 0);
-    r->ops.trouble(r->ops.arg, e);
+    struct proxy_listener_conf l;
+    struct err e = {0};
+    *r = (struct rig){.dir = "/tmp/mayfly-proxy-test.XXXXXX"};
+    assert_non_null(mkdtemp(r->dir));
+    snprintf(r->in, sizeof r->in, "%s/in", r->dir);
+    proxy_conf_defaults(&r->conf);
+    proxy_listener_defaults(&l);
+    r->conf.threads = 1;
+    l.mode = PROXY_SERVER;
+    l.listen = malloc(96);
+    l.to = strdup("127.0.0.1:1");
+    snprintf(l.listen, 96, "unix:%s", r->in);
+    assert_int_equal(proxy_rules_add(&l.allow, "spiffe://example.org/web", &e), 0);
+    assert_int_equal(proxy_conf_add(&r->conf, &l, &e), 0);
+    r->p = proxy_new(&r->conf, source_make, r, &e);
+    if (!r->p)
+        fail_msg("%s", e.msg);
+}
+
+static void finish(struct rig *r)
+{
+    proxy_free(r->p);
+    proxy_conf_free(&r->conf);
+    unlink(r->in);
+    assert_int_equal(rmdir(r->dir), 0);
+}
+
+/* The log is standard error. */
+static int before = -1;
+static FILE *heard;
+static void hear(void)
+{
+    heard = tmpfile();
+    before = dup(STDERR_FILENO);
+    assert_non_null(heard);
+    assert_true(before >= 0 && dup2(fileno(heard), STDERR_FILENO) >= 0);
+}
+static void heard_end(char *said, size_t cap)
+{
     assert_true(dup2(before, STDERR_FILENO) >= 0);
     close(before);
-    rewind(f);
-    said[fread(said, 1, cap - 1, f)] = 0;
-    fclose(f);
+    rewind(heard);
+    said[fread(said, 1, cap - 1, heard)] = 0;
+    fclose(heard);
+}
+
+static void say(const struct rig *r, const struct err *e, char *said, size_t cap)
+{
+    hear();
+    r->ops.trouble(r->ops.arg, e);
+    heard_end(said, cap);
+}
+
+static unsigned lines(const char *said)
+{
+    unsigned n = 0;
+    for (; (said = strchr(said, '\n')); said++)
+        n++;
+    return n;
+}
+
+static void starting(struct err *e)
+{
+    err_set(e, ERR_UNAVAILABLE, "workload-status", "the Workload API answers with status 14: no identity of its own yet");
+}
+static void denied(struct err *e)
+{
+    err_set(e, ERR_UNAUTHORIZED, "workload-status", "the Workload API answers with status 7: no identity issued");
 }
 
 /* To register an entry helps who was refused by the agent, and not whose folder holds a certificate that is no SVID. */
 static void what_to_do(void **state)
 {
-    char dir[] = "/tmp/mayfly-proxy-test.XXXXXX", in[64], said[4096];
-    struct proxy_conf conf;
-    struct proxy_listener_conf l;
+    char said[4096];
     struct rig r;
     struct err e = {0};
-    assert_non_null(mkdtemp(dir));
-    snprintf(in, sizeof in, "%s/in", dir);
-    proxy_conf_defaults(&conf);
-    proxy_listener_defaults(&l);
-    conf.threads = 1;
-    l.mode = PROXY_SERVER;
-    l.listen = malloc(80);
-    l.to = strdup("127.0.0.1:1");
-    snprintf(l.listen, 80, "unix:%s", in);
-    assert_int_equal(proxy_rules_add(&l.allow, "spiffe://example.org/web", &e), 0);
-    assert_int_equal(proxy_conf_add(&conf, &l, &e), 0);
-    struct proxy *p = proxy_new(&conf, source_make, &r, &e);
-    if (!p)
-        fail_msg("%s", e.msg);
-    err_set(&e, ERR_UNAUTHORIZED, "workload-status", "the Workload API answers with status 7: no identity issued");
+    begin(&r);
+    denied(&e);
     say(&r, &e, said, sizeof said);
     assert_non_null(strstr(said, "no identity issued; register an entry"));
     err_set(&e, ERR_UNAUTHORIZED, "svid-id", "the certificate has no SPIFFE ID");
     say(&r, &e, said, sizeof said);
     assert_non_null(strstr(said, "no SPIFFE ID"));
     assert_null(strstr(said, "register"));
-    proxy_free(p);
-    proxy_conf_free(&conf);
-    unlink(in);
-    assert_int_equal(rmdir(dir), 0);
+    finish(&r);
+}
+
+/* The agent had no authority, and then it has no entry: another trouble, though the rule is the same. */
+static void another_reason(void **state)
+{
+    char said[4096];
+    struct rig r;
+    struct err e = {0};
+    begin(&r);
+    starting(&e);
+    say(&r, &e, said, sizeof said);
+    assert_non_null(strstr(said, "status 14"));
+    assert_null(strstr(said, "register"));
+    say(&r, &e, said, sizeof said);
+    assert_string_equal(said, ""); /* told already */
+    denied(&e);
+    say(&r, &e, said, sizeof said);
+    assert_non_null(strstr(said, "no identity issued; register an entry"));
+    say(&r, &e, said, sizeof said);
+    assert_string_equal(said, "");
+    finish(&r);
+}
+
+/* Two that take turns: a number of lines, then silence; what it was silent about is told when its turn comes. */
+static void taking_turns(void **state)
+{
+    char said[65536];
+    struct rig r;
+    struct err e = {0};
+    begin(&r);
+    r.p->tell_again_ms = UINT_MAX; /* not in this test's time */
+    hear();
+    for (int i = 0; i < 100; i++) {
+        if (i % 2)
+            denied(&e);
+        else
+            starting(&e);
+        r.ops.trouble(r.ops.arg, &e);
+    }
+    heard_end(said, sizeof said);
+    assert_int_equal(lines(said), TELLINGS);
+    err_set(&e, ERR_UNAVAILABLE, "workload-connect", "cannot connect");
+    say(&r, &e, said, sizeof said);
+    assert_string_equal(said, "");
+    r.p->tell_again_ms = 1;
+    hear();
+    for (int i = 0; i < 60 && r.p->told.msg[0] == 't'; i++) /* the proxy looks by itself each second */
+        event_base_loop(r.p->workers[0].base, EVLOOP_ONCE);
+    heard_end(said, sizeof said);
+    assert_non_null(strstr(said, "cannot connect"));
+    assert_int_equal(lines(said), 1);
+    finish(&r);
 }
 
 int main(void)
 {
     proxy_memory_setup();
     log_setup("test", LOG_WARN, LOG_TEXT);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_to_do)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_to_do), cmocka_unit_test(another_reason), cmocka_unit_test(taking_turns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
