@@ -35,17 +35,20 @@ void client_break(struct wl_client *c, enum wl_status why, const struct err *e)
     c->err = *e;
 }
 
-/* From 100 ms doubling to 30 s, each cut by up to half at random, so that a host's programs do not come back
- * at once when its agent does. */
-static void retry_later(struct wl_client *c)
+/* From 100 ms doubling to 3 s, or to 30 s when we were answered and refused, each cut by up to half at random, so that a
+ * host's programs do not come back at once when its agent does. Counted apart: a refusal after a long absence is the
+ * first one. */
+static void retry_later(struct wl_client *c, enum wl_status why)
 {
-    uint64_t ms = CLIENT_BACKOFF_MAX_MS, r = 0;
-    if (c->failures < 9 && (uint64_t)CLIENT_BACKOFF_MIN_MS << c->failures < ms)
-        ms = (uint64_t)CLIENT_BACKOFF_MIN_MS << c->failures;
+    bool away = why == WL_UNAVAILABLE;
+    unsigned *n = away ? &c->failures : &c->refusals;
+    uint64_t ms = away ? CLIENT_BACKOFF_MAX_MS : CLIENT_REFUSED_MAX_MS, r = 0;
+    if (*n < 9 && (uint64_t)CLIENT_BACKOFF_MIN_MS << *n < ms)
+        ms = (uint64_t)CLIENT_BACKOFF_MIN_MS << *n;
     if (getrandom(&r, sizeof r, GRND_NONBLOCK) == (ssize_t)sizeof r)
         ms -= r % (ms / 2);
     struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
-    c->failures += c->failures < 16;
+    *n += *n < 16;
     evtimer_add(&c->retry, &tv);
 }
 
@@ -61,7 +64,7 @@ static void disconnect(struct wl_client *c)
     c->h2 = NULL;
     c->blocked = false;
     if (c->up_since && clock_mono_ms() - c->up_since >= STEADY_MS)
-        c->failures = 0;
+        c->failures = c->refusals = 0;
     c->up_since = 0;
 }
 
@@ -87,7 +90,7 @@ static void give_up(struct wl_client *c)
     }
     if (!c->doomed)
         c->ops.trouble(c->ops.arg, why, &e);
-    retry_later(c);
+    retry_later(c, why);
 }
 
 static void destroy(struct wl_client *c)

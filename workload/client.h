@@ -52,7 +52,7 @@ struct wl_client {
     unsigned calls;
     struct wl_state *x509;    /* kept when jwt, for the two come apart */
     struct wl_bundles *jwks;
-    unsigned failures;
+    unsigned failures, refusals; /* in a row: nobody there or not ready; answered otherwise */
     int64_t up_since;         /* 0: nothing came over this connection yet */
     bool busy, blocked, broken, doomed;
     enum wl_status why;       /* broken: what the user is told */

@@ -53,6 +53,8 @@
 #define LIMIT_JWTS 64                   /* unary calls waiting at once */
 #define CLIENT_CALL_S 30                /* how long a unary call may take */
 #define CLIENT_BACKOFF_MIN_MS 100
-#define CLIENT_BACKOFF_MAX_MS 30000
+#define CLIENT_BACKOFF_MAX_MS 3000      /* while nobody answers, or who does is not ready: a socket of this host */
+#define CLIENT_REFUSED_MAX_MS 30000     /* when the answer was another one: for a caller without an identity the agent
+                                         * asks its authority for newer entries each time, and logs it */
 
 #endif

@@ -142,8 +142,9 @@ struct wl_client_ops {
 };
 struct wl_client;
 /* Keeps a FetchX509SVID stream open on $SPIFFE_ENDPOINT_SOCKET's form ("unix:///abs/path") or a bare path;
- * reconnects with backoff from 100 ms (first tries) to 30 s, with jitter. Everything that comes is parsed as
- * hostile. (JWT keys: wl_client asks FetchJWTBundles only when jwt is true.) */
+ * reconnects with backoff from 100 ms (first tries) to 3 s while nobody answers (UNAVAILABLE), to 30 s when the answer
+ * is another, with jitter. Everything that comes is parsed as hostile. (JWT keys: wl_client asks FetchJWTBundles only
+ * when jwt is true.) */
 struct wl_client *wl_client_new(struct event_base *base, const char *endpoint, bool jwt,
                                 const struct wl_client_ops *ops,
                                 struct err *e); /* calls nobody from within; rule "endpoint" */

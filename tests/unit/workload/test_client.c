@@ -247,6 +247,49 @@ static void test_refused(void **state)
     UNTIL(told.states == 1);
 }
 
+#define CLOCKS_MS 100 /* libevent's conversion between two clocks */
+/* How long it waits now. */
+static int64_t wait_ms(void)
+{
+    struct timeval at, now;
+    assert_true(event_pending(&client->retry, EV_TIMEOUT, &at));
+    evutil_gettimeofday(&now, NULL);
+    return (at.tv_sec - now.tv_sec) * 1000 + (at.tv_usec - now.tv_usec) / 1000;
+}
+/* Asked once more, as if it had failed so often before. */
+static void after(unsigned failures, unsigned refusals)
+{
+    unsigned before = told.troubles;
+    client->failures = failures;
+    client->refusals = refusals;
+    event_active(&client->retry, EV_TIMEOUT, 1);
+    UNTIL(told.troubles > before);
+}
+
+/* However long the agent was away, it is asked again soon; who was refused has more patience, but not at first. */
+static void test_pace(void **state)
+{
+    start(false); /* nobody there */
+    UNTIL(told.troubles > 0);
+    for (int i = 0; i < 50; i++) {
+        after(16, 0);
+        assert_true(wait_ms() <= CLIENT_BACKOFF_MAX_MS + CLOCKS_MS);
+    }
+    serve();
+    current = nobody;
+    after(16, 0);
+    assert_int_equal(told.status, WL_PERMISSION_DENIED);
+    assert_true(wait_ms() <= CLIENT_BACKOFF_MIN_MS + CLOCKS_MS);
+    assert_int_equal(client->refusals, 1);
+    after(0, 16);
+    assert_true(wait_ms() > CLIENT_BACKOFF_MAX_MS && wait_ms() <= CLIENT_REFUSED_MAX_MS + CLOCKS_MS);
+    wl_server_free(server);
+    server = NULL;
+    after(0, 16);
+    assert_int_equal(told.status, WL_UNAVAILABLE);
+    assert_true(wait_ms() <= CLIENT_BACKOFF_MIN_MS + CLOCKS_MS);
+}
+
 static void test_free_inside(void **state)
 {
     serve();
@@ -370,6 +413,7 @@ int main(void)
         cmocka_unit_test_teardown(test_states, end),      cmocka_unit_test_teardown(test_server_gone_and_back,
                                                                                     end),
         cmocka_unit_test_teardown(test_refused, end),     cmocka_unit_test_teardown(test_free_inside, end),
+        cmocka_unit_test_teardown(test_pace, end),
         cmocka_unit_test_teardown(test_limits, end),      cmocka_unit_test_teardown(test_liars, end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
