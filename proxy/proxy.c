@@ -51,12 +51,25 @@ static void listeners_look(struct proxy *p, const struct creds *c)
     atomic_store(&p->m.expires, expires);
 }
 
+/* What listeners use, and of that what is new; all of it, when there was trouble before. */
+static void identities_tell(const struct proxy *p, const struct creds *c, size_t given)
+{
+    char until[21];
+    for (size_t i = 0; i < c->n; i++) {
+        const struct cred *own = &c->list[i], *had = p->creds ? creds_find(p->creds, own->id) : NULL;
+        if (had && p->trouble.code == ERR_NONE &&
+            X509_cmp(SSL_CTX_get0_certificate(had->ctx), SSL_CTX_get0_certificate(own->ctx)) == 0)
+            continue;
+        clock_rfc3339(until, own->not_after);
+        log_info("identity", "id", own->id, "until", until, "identities", log_num((long long)given), NULL);
+    }
+}
+
 /* New handshakes use what came; established connections go on as they are. */
 static void on_state(void *arg, struct wl_state *s)
 {
     struct proxy *p = arg;
     struct err e = {0};
-    char until[21];
     struct creds *c = creds_new(s, p->conf, clock_wall(), &e), *old;
     if (!c) {
         atomic_fetch_add(&p->m.troubles, 1);
@@ -64,10 +77,7 @@ static void on_state(void *arg, struct wl_state *s)
         log_err(LOG_ERROR, "what the agent gave cannot be used; the last good identity is kept", &e);
         return;
     }
-    if (c->n > 0) {
-        clock_rfc3339(until, c->list[0].not_after);
-        log_info("identity", "id", c->list[0].id, "until", until, "identities", log_num((long long)c->n), NULL);
-    }
+    identities_tell(p, c, s->n);
     listeners_look(p, c);
     atomic_fetch_add(&p->m.rotations, 1);
     atomic_store(&p->expired_said, false);

@@ -1,5 +1,8 @@
 /* What the log says of a source that has no identity for us. */
+#include "base/clock.h"
 #include "proxy/internal.h"
+#include "proxy/trust_parts.h"
+#include "tests/proxykit/kit.h"
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +21,7 @@ struct rig {
     struct source source;
     char dir[64], in[80];
 };
+#define ID(x) "spiffe://example.org/" x
 
 static void source_end(struct source *s)
 {
@@ -32,7 +36,7 @@ static struct source *source_make(void *arg, struct event_base *base, const stru
     return &r->source;
 }
 
-static void begin(struct rig *r)
+static void begin_as(struct rig *r, const char *id)
 {
     struct proxy_listener_conf l;
     struct err e = {0};
@@ -46,11 +50,17 @@ static void begin(struct rig *r)
     l.listen = malloc(96);
     l.to = strdup("127.0.0.1:1");
     snprintf(l.listen, 96, "unix:%s", r->in);
+    l.id = id ? strdup(id) : NULL;
     assert_int_equal(proxy_rules_add(&l.allow, "spiffe://example.org/web", &e), 0);
     assert_int_equal(proxy_conf_add(&r->conf, &l, &e), 0);
     r->p = proxy_new(&r->conf, source_make, r, &e);
     if (!r->p)
         fail_msg("%s", e.msg);
+}
+
+static void begin(struct rig *r)
+{
+    begin_as(r, NULL);
 }
 
 static void finish(struct rig *r)
@@ -173,10 +183,66 @@ static void taking_turns(void **state)
     finish(&r);
 }
 
+static void give(const struct rig *r, struct wl_state *s, char *said, size_t cap)
+{
+    hear();
+    r->ops.state(r->ops.arg, s);
+    heard_end(said, cap);
+}
+
+/* The log names what a listener uses, not whatever the agent gives first, and it once. */
+static void whose_identity(void **state)
+{
+    char said[4096], until[21];
+    struct kit k;
+    struct kit_id api, shop, later;
+    struct rig r;
+    struct err e = {0};
+    begin_as(&r, ID("shop"));
+    kit_new(&k, "example.org");
+    kit_make(&api, &k, &(struct kit_leaf){.id = ID("api"), .until = 7200});
+    kit_make(&shop, &k, &(struct kit_leaf){.id = ID("shop"), .from = -60, .until = 600});
+    kit_make(&later, &k, &(struct kit_leaf){.id = ID("shop"), .from = -60, .until = 1200});
+    struct wl_state *first = kit_state(&k, &api), *second = kit_state(&k, &api);
+    first->svids = realloc(first->svids, 2 * sizeof *first->svids);
+    second->svids = realloc(second->svids, 2 * sizeof *second->svids);
+    assert_true(first->svids && second->svids);
+    first->svids[first->n++] = kit_svid(&k, &shop);
+    second->svids[second->n++] = kit_svid(&k, &later);
+    give(&r, first, said, sizeof said);
+    clock_rfc3339(until, cert_time(X509_get0_notAfter(shop.leaf)));
+    assert_int_equal(lines(said), 1);
+    assert_non_null(strstr(said, "id=" ID("shop")));
+    assert_non_null(strstr(said, until));
+    assert_null(strstr(said, ID("api")));
+    give(&r, first, said, sizeof said); /* bundles, perhaps: of this identity there is no news */
+    assert_string_equal(said, "");
+    give(&r, second, said, sizeof said);
+    clock_rfc3339(until, cert_time(X509_get0_notAfter(later.leaf)));
+    assert_non_null(strstr(said, until));
+    starting(&e);
+    say(&r, &e, said, sizeof said);
+    assert_non_null(strstr(said, "the last identity is kept"));
+    give(&r, second, said, sizeof said); /* that it is over */
+    assert_non_null(strstr(said, until));
+    wl_state_unref(first);
+    wl_state_unref(second);
+    kit_id_free(&api);
+    kit_id_free(&shop);
+    kit_id_free(&later);
+    kit_free(&k);
+    finish(&r);
+}
+
 int main(void)
 {
     proxy_memory_setup();
-    log_setup("test", LOG_WARN, LOG_TEXT);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_to_do), cmocka_unit_test(another_reason), cmocka_unit_test(taking_turns)};
+    log_setup("test", LOG_INFO, LOG_TEXT);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_to_do),
+        cmocka_unit_test(another_reason),
+        cmocka_unit_test(taking_turns),
+        cmocka_unit_test(whose_identity),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
