@@ -97,16 +97,23 @@ static void conn_free(struct conn *c, bool reset)
     free(c);
 }
 
+/* Whoever connects and goes without a word looks whether somebody listens, as balancers do every few seconds: no news. */
+static bool only_looked(const struct conn *c, enum fail_reason r)
+{
+    return r == FAIL_CLOSED && !c->heard && (c->state == CONN_HEADER || c->l->conf->mode == PROXY_SERVER);
+}
+
 void conn_fail(struct conn *c, enum fail_reason r, const struct err *why)
 {
     char from[80];
+    bool quiet = only_looked(c, r);
     atomic_fetch_add(&c->l->m.failed[r], 1);
-    if (worker_may_log(c->w)) {
+    if (quiet || worker_may_log(c->w)) {
         address_text(from, sizeof from, &c->src.sa);
         const char *id = c->peer ? c->peer->id : c->claimed;
-        log_warn(c->why.code != ERR_NONE ? "peer refused" : "connection failed", "listener", c->l->conf->name, "from", from, "why",
-                 fail_name(r), "rule", why->rule, "error", why->msg,
-                 id ? c->peer ? "peer" : "claims" : NULL, id, NULL);
+        log_event(quiet ? LOG_DEBUG : LOG_WARN, c->why.code != ERR_NONE ? "peer refused" : "connection failed",
+                  "listener", c->l->conf->name, "from", from, "why", fail_name(r), "rule", why->rule, "error", why->msg,
+                  id ? c->peer ? "peer" : "claims" : NULL, id, NULL);
     }
     conn_free(c, false);
 }
@@ -255,8 +262,11 @@ static int header_take(struct conn *c, int fd, struct err *e)
             continue;
         if (n < 0 && errno == EAGAIN)
             return 0;
+        if (n <= 0 && c->header_len == 0)
+            return err_set(e, ERR_IO, "closed", "the connection was closed before its PROXY header");
         if (n <= 0)
             return err_set(e, ERR_MALFORMED, "proxy-header", "the connection ended within its PROXY header");
+        c->heard = true;
         c->header_len += (size_t)n;
         if (c->header_len == PP2_HEAD && pp2_length(c->header, e) == PP2_HEAD)
             return 1;
@@ -287,7 +297,7 @@ static void header_read(struct conn *c)
     if (r == 0)
         return;
     if (r < 0 || pp2_read(&p, c->header, c->header_len, &e) < 0) {
-        conn_fail(c, FAIL_PROXY_HEADER, &e);
+        conn_fail(c, c->heard ? FAIL_PROXY_HEADER : FAIL_CLOSED, &e);
         return;
     }
     if (!p.local && p.src.sa.sa_family != AF_UNSPEC) {
@@ -296,6 +306,7 @@ static void header_read(struct conn *c)
         address_unmap(&c->src);
         address_unmap(&c->dst);
     }
+    c->heard = false; /* that was the balancer; the client itself has yet to say a word */
     side_read(s, false);
     if (address_place(c) == 0)
         begin(c);

@@ -153,6 +153,7 @@ enum handshake_step handshake_step(struct conn *c, enum fail_reason *r, struct e
 {
     scratch_claim(c);
     long n = scratch_recv(c);
+    c->heard |= n > 0;
     if (n < 0 && errno != EAGAIN) {
         *r = FAIL_CLOSED;
         err_set(e, ERR_IO, "closed", "the peer reset the connection in its handshake");

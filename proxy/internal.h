@@ -184,6 +184,7 @@ struct conn {
     struct event timer;
     bool handshaking;           /* counted so, and in the worker's list of those */
     bool counted_address;
+    bool heard;                 /* the one who connected to us said something */
     uint8_t *header;            /* owned: PROXY header that is coming */
     size_t header_len;
 };

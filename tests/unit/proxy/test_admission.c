@@ -1,4 +1,5 @@
 /* Who is let in: peers refused, handshakes that come to nothing, PROXY headers, limits for each address. */
+#include "tests/unit/proxy/hear.h"
 #include "tests/unit/proxy/rig.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -254,6 +255,55 @@ static void trusted_proxies(void **state)
     rig_end(r);
 }
 
+/* --- who only looks whether somebody listens ------------------------------------------------------------ */
+
+/* Sends this and goes; what the log says of it. */
+static void look_in(struct rig *r, const void *p, size_t n, enum fail_reason why, char *said, size_t cap)
+{
+    atomic_ullong *count = &r->p->listeners[0].m.failed[why];
+    unsigned long long before = atomic_load(count);
+    hear();
+    int fd = unix_socket(r->in, false);
+    if (n)
+        assert_int_equal(send(fd, p, n, MSG_NOSIGNAL), n);
+    close(fd);
+    for (int i = 0; i < LONG_MS / 10 && atomic_load(count) == before; i++)
+        usleep(10000);
+    until_open(r, 0); /* the line is written before it is over */
+    heard_end(said, cap);
+    assert_int_equal(atomic_load(count), before + 1);
+}
+
+static void accept_proxy(struct proxy_listener_conf *l)
+{
+    l->accept_proxy = true;
+}
+static void health_check(void **state)
+{
+    char said[4096];
+    struct buf b;
+    struct pp2 local = {.local = true};
+    log_setup("test", LOG_INFO, LOG_TEXT);
+    struct rig *r = rig_new(PROXY_SERVER, NULL);
+    look_in(r, NULL, 0, FAIL_CLOSED, said, sizeof said);
+    assert_string_equal(said, "");
+    look_in(r, "\x16", 1, FAIL_CLOSED, said, sizeof said); /* began, and gave up */
+    assert_non_null(strstr(said, "closed the connection"));
+    rig_end(r);
+    r = rig_new(PROXY_SERVER, accept_proxy);
+    look_in(r, NULL, 0, FAIL_CLOSED, said, sizeof said);
+    assert_string_equal(said, "");
+    buf_init(&b, 4096);
+    pp2_write(&b, &local);
+    look_in(r, b.p, b.len, FAIL_CLOSED, said, sizeof said); /* a balancer's own */
+    assert_string_equal(said, "");
+    look_in(r, b.p, b.len - 1, FAIL_PROXY_HEADER, said, sizeof said);
+    assert_non_null(strstr(said, "within its PROXY header"));
+    buf_free(&b);
+    rig_end(r);
+    log_setup("test", LOG_ERROR, LOG_TEXT);
+}
+
 /* --- limits for each address ---------------------------------------------------------------------------- */
 
 static bool served(struct rig *r, SSL **s, int fd)
@@ -343,6 +393,7 @@ int main(void)
         cmocka_unit_test(wrong_server), cmocka_unit_test(refusals), cmocka_unit_test(garbage),
         cmocka_unit_test(slow_handshake), cmocka_unit_test(flood), cmocka_unit_test(proxy_headers),
         cmocka_unit_test(trusted_proxies), cmocka_unit_test(max_per_address), cmocka_unit_test(max_per_client),
+        cmocka_unit_test(health_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

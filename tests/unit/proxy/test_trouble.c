@@ -3,6 +3,7 @@
 #include "proxy/internal.h"
 #include "proxy/trust_parts.h"
 #include "tests/proxykit/kit.h"
+#include "tests/unit/proxy/hear.h"
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -71,38 +72,11 @@ static void finish(struct rig *r)
     assert_int_equal(rmdir(r->dir), 0);
 }
 
-/* The log is standard error. */
-static int before = -1;
-static FILE *heard;
-static void hear(void)
-{
-    heard = tmpfile();
-    before = dup(STDERR_FILENO);
-    assert_non_null(heard);
-    assert_true(before >= 0 && dup2(fileno(heard), STDERR_FILENO) >= 0);
-}
-static void heard_end(char *said, size_t cap)
-{
-    assert_true(dup2(before, STDERR_FILENO) >= 0);
-    close(before);
-    rewind(heard);
-    said[fread(said, 1, cap - 1, heard)] = 0;
-    fclose(heard);
-}
-
 static void say(const struct rig *r, const struct err *e, char *said, size_t cap)
 {
     hear();
     r->ops.trouble(r->ops.arg, e);
     heard_end(said, cap);
-}
-
-static unsigned lines(const char *said)
-{
-    unsigned n = 0;
-    for (; (said = strchr(said, '\n')); said++)
-        n++;
-    return n;
 }
 
 static void starting(struct err *e)
