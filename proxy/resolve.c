@@ -54,14 +54,16 @@ static bool ask(struct resolved *out, const struct address *a, int flags)
     return out->n > 0;
 }
 
-/* Once for each change: the last addresses go on being used, and may be somebody else's by now. */
+/* Once for each change: the last addresses, if there were any, go on being used, and may be somebody else's by now. Only
+ * who asks writes n->r, so it reads it without the lock. */
 static void answered(struct entry *n, bool found)
 {
     if (!found && !n->lost)
-        log_warn("the upstream's name has no address now; it is asked for again, and what it meant before is used", "host",
-                 n->a.host, NULL);
+        log_warn(n->r.n > 0 ? "the upstream's name has no address now; it is asked for again, and what it meant before is used"
+                            : "the upstream's name has no address; it is asked for again, and connections fail until it has one",
+                 "host", n->a.host, NULL);
     else if (found && n->lost)
-        log_info("the upstream's name has an address again", "host", n->a.host, NULL);
+        log_info("the upstream's name has an address now", "host", n->a.host, NULL);
     n->lost = !found;
 }
 

@@ -1,4 +1,4 @@
-/* What the log says of a source that has no identity for us. */
+/* What the log says of a source that has no identity for us, and of an upstream without an address. */
 #include "base/clock.h"
 #include "proxy/internal.h"
 #include "proxy/trust_parts.h"
@@ -208,6 +208,30 @@ static void whose_identity(void **state)
     finish(&r);
 }
 
+/* A name without an address at the start: there is no meaning from before. A label of more than 63 bytes is none, whoever
+ * is asked. */
+static void name_of_nothing(void **state)
+{
+    char said[4096];
+    struct err e = {0};
+    struct address a = {.port = "443"};
+    struct resolved now;
+    memset(a.host, 'x', 70);
+    strcpy(a.host + 70, ".example.org");
+    struct resolver *r = resolver_new(&e);
+    assert_non_null(r);
+    hear();
+    int number = resolver_add(r, &a, &e);
+    heard_end(said, sizeof said);
+    assert_int_equal(number, 0);
+    resolver_get(r, number, &now);
+    assert_int_equal(now.n, 0);
+    assert_int_equal(lines(said), 1);
+    assert_non_null(strstr(said, "has no address; it is asked for again"));
+    assert_null(strstr(said, "before"));
+    resolver_free(r);
+}
+
 int main(void)
 {
     proxy_memory_setup();
@@ -217,6 +241,7 @@ int main(void)
         cmocka_unit_test(another_reason),
         cmocka_unit_test(taking_turns),
         cmocka_unit_test(whose_identity),
+        cmocka_unit_test(name_of_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
