@@ -114,7 +114,7 @@ static const struct {
     enum fail_reason reason;
 } reasons[] = {
     {"denied", FAIL_DENIED},         {"chain-time", FAIL_EXPIRED},    {"revoked", FAIL_REVOKED},
-    {"crl-missing", FAIL_REVOKED},   {"chain", FAIL_CHAIN},           {"chain-size", FAIL_CHAIN},
+    {"crl-missing", FAIL_CRL},       {"chain", FAIL_CHAIN},           {"chain-size", FAIL_CHAIN},
     {"trust-domain", FAIL_FOREIGN},  {"binding-missing", FAIL_UNLOGGED}, {"inclusion", FAIL_UNLOGGED},
 };
 

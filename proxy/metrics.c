@@ -7,7 +7,8 @@
 
 static const char *const fails[FAIL_REASONS] = {
     [FAIL_TLS] = "tls", [FAIL_NO_CERTIFICATE] = "no_certificate", [FAIL_CHAIN] = "chain", [FAIL_EXPIRED] = "expired",
-    [FAIL_REVOKED] = "revoked", [FAIL_UNLOGGED] = "unlogged", [FAIL_FOREIGN] = "foreign", [FAIL_SVID] = "svid",
+    [FAIL_REVOKED] = "revoked", [FAIL_CRL] = "crl_missing", [FAIL_UNLOGGED] = "unlogged", [FAIL_FOREIGN] = "foreign",
+    [FAIL_SVID] = "svid",
     [FAIL_DENIED] = "denied", [FAIL_TIMEOUT] = "timeout", [FAIL_EVICTED] = "evicted", [FAIL_LIMIT] = "limit",
     [FAIL_OWN_EXPIRED] = "own_expired", [FAIL_NO_IDENTITY] = "no_identity", [FAIL_PROXY_HEADER] = "proxy_header",
     [FAIL_UPSTREAM] = "upstream", [FAIL_CLOSED] = "closed",

@@ -65,7 +65,7 @@ static void refusals(void **state)
     refused(&(struct kit_leaf){.id = ID("web"), .from = -100, .until = -1}, false, FAIL_EXPIRED);
     refused(&(struct kit_leaf){.id = "spiffe://other.org/web"}, false, FAIL_FOREIGN);
     refused(&(struct kit_leaf){.id = ID("web"), .eku = "serverAuth"}, false, FAIL_SVID);
-    refused(&(struct kit_leaf){.id = ID("web"), .crl = "URI:https://x/crl/1-0.crl"}, false, FAIL_REVOKED);
+    refused(&(struct kit_leaf){.id = ID("web"), .crl = "URI:https://x/crl/1-0.crl"}, false, FAIL_CRL); /* nobody revoked it */
 }
 
 static void garbage(void **state)
