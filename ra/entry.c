@@ -186,6 +186,14 @@ static void entry_push(struct ra *ra, struct entry *x, bool remove, const char *
     cb(arg, NULL, &e);
 }
 
+static uint64_t number_next(struct ra *ra)
+{
+    pthread_mutex_lock(&ra->lock);
+    uint64_t n = ++ra->entries.number;
+    pthread_mutex_unlock(&ra->lock);
+    return n;
+}
+
 void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg)
 {
     struct err e = {0};
@@ -195,8 +203,10 @@ void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb
     x.revision = 1;
     x.created = x.updated = clock_wall();
     struct entry *made = NULL;
-    if (check_entry(ra, &x, &e) == 0 && id_make(x.id, &e) == 0)
+    if (check_entry(ra, &x, &e) == 0 && id_make(x.id, &e) == 0) {
+        x.number = number_next(ra);
         made = entry_new(&x, &e);
+    }
     if (made)
         entry_push(ra, made, false, want->actor, cb, arg);
     else
@@ -234,6 +244,7 @@ static struct entry *entry_revise(struct ra *ra, const struct entry *old, const 
         x.parent = old->x.parent;
     x.revision = old->x.revision + 1;
     x.created = old->x.created;
+    x.number = old->x.number;
     x.updated = clock_wall();
     return check_entry(ra, &x, e) == 0 ? entry_new(&x, e) : NULL;
 }

@@ -56,6 +56,7 @@ struct registry { /* entries: in order of SPIFFE ID, by id, and by parent */
     struct map by_id;
     struct map families;   /* family.c */
     uint64_t changes, run; /* how many there were; a random number */
+    uint64_t number;       /* the highest that was given to an entry */
 };
 
 struct token { /* immutable but for `spent` and `revoked` */

@@ -69,8 +69,8 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
         goto out;
     }
     if (list_read(&selectors, row_text(row, 3), RA_SELECTORS_MAX) < 0 || list_read(&dns, row_text(row, 4), CA_DNS_MAX) < 0 ||
-        row_int(row, 5) < 0 || row_int(row, 5) > UINT32_MAX || row_int(row, 6) < 1) {
-        damaged(e, "entries", "selectors, DNS names, ttl or revision");
+        row_int(row, 5) < 0 || row_int(row, 5) > UINT32_MAX || row_int(row, 6) < 1 || row_int(row, 10) < 1) {
+        damaged(e, "entries", "selectors, DNS names, ttl, revision or number");
         goto out;
     }
     x.selectors = selectors.v;
@@ -82,6 +82,7 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
     x.created = row_int(row, 7);
     x.updated = row_int(row, 8);
     x.auditor = row_int(row, 9) != 0;
+    x.number = (uint64_t)row_int(row, 10);
     struct entry *entry = entry_new(&x, e);
     if (entry && (rc = registry_put(&ra->entries, entry)) < 0)
         no_memory(e);
@@ -264,7 +265,8 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         int (*each)(void *arg, const struct store_row *row, struct err *e);
     } tables[] = {
         /* in the order of memory's sorted array, so that each is appended */
-        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated, auditor FROM entries ORDER BY spiffe_id",
+        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated, auditor, number FROM entries"
+         " ORDER BY spiffe_id",
          load_entry},
         {"SELECT hash, spiffe_id, entry, selectors, created, expires, spent FROM tokens", load_token},
         {"SELECT id, thumbprint, spki, created, deactivated FROM sessions", load_session},

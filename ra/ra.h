@@ -141,10 +141,11 @@ struct ra_entry { /* strings owned by whoever made it */
     bool auditor;               /* its SVIDs may search the log (ra_auditor) */
     uint64_t revision;          /* 1, then +1 each update */
     int64_t created, updated;
+    uint64_t number;            /* ascends in the order of creation, whatever the clock did; an update keeps it */
     const char *actor;          /* of a change asked for: who asks, for the log: "uid:0"; NULL: "local" */
 };
 typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *e);
-/* id and revision of `want` are ignored on create; on update revision must be the current one or 0.
+/* id, number and revision of `want` are ignored on create; on update revision must be the current one or 0.
  * An update names the entry by id, else by SPIFFE ID, which it can not change; parent NULL keeps the
  * parent; lists, ttl and auditor are taken as they are. delete answers the entry that went. `want` and all it
  * points to may end with the call. */

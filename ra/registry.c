@@ -155,6 +155,8 @@ int registry_put(struct registry *r, struct entry *x)
         r->n++;
     }
     r->sorted[at] = x;
+    if (r->number < x->x.number)
+        r->number = x->x.number;
     map_add(&r->by_id, &x->by_id, x->x.id, RA_ID_LEN);
     return 0;
 }

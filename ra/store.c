@@ -43,6 +43,10 @@ static const struct {
     {6, "ALTER TABLE authorizations ADD COLUMN agent_entry TEXT NOT NULL DEFAULT '';"
         "ALTER TABLE authorizations ADD COLUMN agent_serial TEXT NOT NULL DEFAULT '';"
         "ALTER TABLE authorizations ADD COLUMN agent_key BLOB"},
+    /* the order of creation, which seconds do not tell; of those that are there, as far as they do */
+    {7, "ALTER TABLE entries ADD COLUMN number INTEGER NOT NULL DEFAULT 0;"
+        "UPDATE entries SET number = n.place FROM (SELECT id AS of,"
+        " row_number() OVER (ORDER BY created, spiffe_id) AS place FROM entries) AS n WHERE entries.id = n.of"},
 };
 #define STEPS (sizeof steps / sizeof *steps)
 #define OLDEST 2 /* of schema above */

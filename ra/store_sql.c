@@ -5,7 +5,7 @@
 
 static const char *const text[SQL_COUNT] = {
     [SQL_ENTRY_ADD] = "INSERT INTO entries (id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated,"
-                      " auditor) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                      " auditor, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [SQL_ENTRY_UPDATE] = "UPDATE entries SET parent = ?3, selectors = ?4, dns = ?5, ttl = ?6, revision = ?7,"
                          " updated = ?9, auditor = ?10 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
     [SQL_ENTRY_DELETE] = "DELETE FROM entries WHERE id = ?1",
@@ -115,6 +115,7 @@ int store_entry_add(struct store *s, const struct ra_entry *x, struct err *e)
 {
     if (entry_bind(s->sql[SQL_ENTRY_ADD], x, e) < 0)
         return -1;
+    put_int(s->sql[SQL_ENTRY_ADD], 11, (int64_t)x->number); /* an update keeps it */
     if (step(s, SQL_ENTRY_ADD, "write the entry", e) >= 0)
         return 0;
     if (is_conflict(e))

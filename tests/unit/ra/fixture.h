@@ -296,7 +296,7 @@ struct wait {
     char uri[2049];
     struct ra_authz_view a;
     char entry_id[RA_ID_LEN + 1];
-    uint64_t revision;
+    uint64_t revision, number;
     int64_t created_at;
     unsigned ttl;
     struct ra_token_view t;
@@ -373,6 +373,7 @@ static inline void on_entry(void *arg, const struct ra_entry *x, const struct er
     if (x) {
         memcpy(w->entry_id, x->id, sizeof w->entry_id);
         w->revision = x->revision;
+        w->number = x->number;
         w->created_at = x->created;
         w->ttl = x->ttl;
         snprintf(w->uri, sizeof w->uri, "%s", x->spiffe_id);

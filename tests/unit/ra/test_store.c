@@ -296,6 +296,15 @@ static void overwrite(off_t at, const char *bytes, size_t n)
     close(fd);
 }
 
+static uint64_t number_of(const char *spiffe_id)
+{
+    struct wait w;
+    wait_init(&w);
+    ra_entry_get(x.ra, spiffe_id, on_entry, &w);
+    EXPECT(&w, NULL);
+    return w.number;
+}
+
 /* A store of an earlier version gets what it lacks, and keeps what it has. */
 static void test_versions_before(void **state)
 {
@@ -304,10 +313,16 @@ static void test_versions_before(void **state)
     struct ra_session *holder = make_session(&x);
     authorize(holder);
     ra_session_release(holder);
+    make_entry(&x, "spiffe://example.org/z", NULL, NULL);
+    make_entry(&x, "spiffe://example.org/b", NULL, NULL);
+    make_entry(&x, "spiffe://example.org/a", NULL, NULL);
     ra_stop(x.ra);
     ca_client_free(x.ca);
     ra_close(x.ra);
-    sql("DROP TABLE told; DROP TABLE revocations; ALTER TABLE entries DROP COLUMN auditor;"
+    sql("UPDATE entries SET created = 3000; UPDATE entries SET created = 2000 WHERE spiffe_id IN"
+        " ('spiffe://example.org/a', 'spiffe://example.org/b');"
+        "UPDATE entries SET created = 1000 WHERE spiffe_id = 'spiffe://example.org/z'");
+    sql("DROP TABLE told; DROP TABLE revocations; ALTER TABLE entries DROP COLUMN auditor; ALTER TABLE entries DROP COLUMN number;"
         "ALTER TABLE authorizations DROP COLUMN requester; ALTER TABLE authorizations DROP COLUMN agent_entry;"
         "ALTER TABLE authorizations DROP COLUMN agent_serial; ALTER TABLE authorizations DROP COLUMN agent_key;"
         "PRAGMA user_version=2");
@@ -318,6 +333,13 @@ static void test_versions_before(void **state)
     assert_int_equal(rows("entries"), n.entries);
     assert_true(n.authorizations > 0);
     assert_int_equal(rows("authorizations"), n.authorizations);
+    /* by when they were made, as far as that is known; what is new comes behind */
+    assert_int_equal(number_of("spiffe://example.org/z"), 1);
+    assert_int_equal(number_of("spiffe://example.org/a"), 2);
+    assert_int_equal(number_of("spiffe://example.org/b"), 3);
+    assert_in_range(number_of(WEB), 4, n.entries);
+    make_entry(&x, "spiffe://example.org/0", NULL, NULL);
+    assert_int_equal(number_of("spiffe://example.org/0"), n.entries + 1);
 }
 
 static void test_refused_files(void **state)
@@ -352,6 +374,9 @@ static void test_refused_files(void **state)
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("UPDATE entries SET revision = 0");
+    refuses_to_open("store-row");
+    shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
+    sql("UPDATE entries SET number = 0");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("INSERT INTO tokens VALUES (x'00', NULL, '', '', 1, 2, 0)");
