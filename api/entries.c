@@ -3,8 +3,9 @@
  *
  *   {"agent":"spiffe://…","have":"<version>","after":"<SPIFFE ID>"}
  *   {"version":"…","revoked":0,"unchanged":true}
- *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","ttl","revision","hint"}],"more":false}
+ *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","ttl","revision","number","hint"}],"more":false}
  *
+ * number ascends in the order of the entries' creation: the agent gives the identities of a workload in that order.
  * revoked rises with a revocation of what the agent may have obtained: renewal advice says of what. */
 #include "api/internal.h"
 #include <string.h>
@@ -26,7 +27,8 @@ static bool entry_write(void *arg, const struct ra_entry *x, unsigned ttl)
     jw_str(b, x->spiffe_id);
     jw_strings(b, "selectors", x->selectors, x->selectors_count);
     jw_strings(b, "dns", x->dns, x->dns_count);
-    buf_fmt(b, ",\"ttl\":%u,\"revision\":%llu,\"hint\":\"\"}", ttl, (unsigned long long)x->revision);
+    buf_fmt(b, ",\"ttl\":%u,\"revision\":%llu,\"number\":%llu,\"hint\":\"\"}", ttl, (unsigned long long)x->revision,
+            (unsigned long long)x->number);
     if (l->n > 0 && b->len > PAGE_BYTES && !b->failed) {
         b->len = before;
         return false;

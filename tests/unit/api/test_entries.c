@@ -71,6 +71,9 @@ static void test_answer(void **state)
     assert_string_equal(text_of(x, "hint"), "");
     assert_int_equal(json_integer_value(json_object_get(x, "ttl")), 77);
     assert_int_equal(json_integer_value(json_object_get(x, "revision")), 1);
+    const json_t *next = json_array_get(entries(), 1); /* made later, too */
+    assert_true(json_integer_value(json_object_get(x, "number")) > 0);
+    assert_true(json_integer_value(json_object_get(next, "number")) > json_integer_value(json_object_get(x, "number")));
     assert_string_equal(json_string_value(json_array_get(json_object_get(x, "selectors"), 1)), "a:\"b\"");
     assert_string_equal(json_string_value(json_array_get(json_object_get(x, "dns"), 0)), "shop.test.example");
     assert_int_equal(json_integer_value(json_object_get(json_array_get(entries(), 1), "ttl")), 300);
