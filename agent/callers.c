@@ -213,6 +213,7 @@ bool caller_match(struct caller *c)
         if (!i->gone && peer_selectors_match(&c->selectors, i->selectors, i->selectors_count))
             keep_match(c, i);
     }
+    identities_order(c->matched, c->matched_count);
     bool same = c->matched_count == old_count;
     for (size_t k = 0; k < old_count; k++) {
         same = same && c->matched[k] == old[k];

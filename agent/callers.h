@@ -35,7 +35,7 @@ struct caller {
     enum caller_state state;
     struct err why;              /* LOST */
     struct peer_selectors selectors;
-    struct identity **matched;   /* owned list; each is wanted by this caller */
+    struct identity **matched;   /* owned list, in the order of identities_order; each is wanted by this caller */
     size_t matched_count;
     struct call *calls;          /* owned */
     bool attesting, said;        /* said: the log has that there is nothing for it */

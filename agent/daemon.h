@@ -182,7 +182,7 @@ struct identity { /* one entry of this agent's, on the loop */
     char *entry_id, *spiffe_id, *hint;
     char **selectors, **dns;
     size_t selectors_count, dns_count;
-    int64_t revision;
+    int64_t revision, number;  /* number: the entry's, see identities_order */
     bool is_self;              /* the agent's own: no entry, and handed to nobody */
     bool gone;                 /* found no more while a list was applied */
     unsigned wanted;           /* callers and outputs that want it now */
@@ -203,7 +203,7 @@ struct identity { /* one entry of this agent's, on the loop */
     bool tried;                /* an attempt came back since it was wanted */
     struct jwt_cached *jwts;   /* owned */
 };
-struct identities { /* in the order of SPIFFE IDs, which makes the first one stable */
+struct identities { /* in the order of SPIFFE IDs, to be searched; who is given several has them in another */
     struct identity **list;    /* owned */
     size_t n, cap;
 };
@@ -213,6 +213,9 @@ struct identity *identity_add(struct identities *s, const struct entry *x, struc
 int identity_update(struct identity *i, const struct entry *x, bool *changed, struct err *e);
 bool identity_as_asked(const struct identity *i, const struct job *j); /* what j asked for is what its entry still says */
 void identities_drop_gone(struct identities *s);
+/* As a workload is given them, the first being its default: by the age of their entries, oldest first, so that an entry
+ * which is added takes nobody's default away; among those of an authority that does not tell it, by SPIFFE ID. */
+void identities_order(struct identity **list, size_t n);
 void identity_drop_svid(struct identity *i);
 void identity_free(struct identity *i);
 void identities_free(struct identities *s);

@@ -1,4 +1,5 @@
-/* What this agent may hand out: one identity for each entry whose parent it is, in the order of SPIFFE IDs. */
+/* What this agent may hand out: one identity for each entry whose parent it is. Kept in the order of SPIFFE IDs, and
+ * given out in that of the entries' age. */
 #include "agent/daemon.h"
 #include "base/clock.h"
 #include <stdlib.h>
@@ -51,6 +52,18 @@ struct identity *identity_find(const struct identities *s, const char *entry_id)
     return NULL;
 }
 
+static int by_age(const void *a, const void *b)
+{
+    const struct identity *x = *(struct identity *const *)a, *y = *(struct identity *const *)b;
+    return x->number < y->number ? -1 : x->number > y->number ? 1 : strcmp(x->spiffe_id, y->spiffe_id);
+}
+
+void identities_order(struct identity **list, size_t n)
+{
+    if (n > 1)
+        qsort(list, n, sizeof(struct identity *), by_age);
+}
+
 /* --- making, changing ----------------------------------------------------------------------------------------------------- */
 
 static int no_memory(struct err *e)
@@ -67,6 +80,7 @@ static struct identity *identity_new(const struct entry *x)
     i->spiffe_id = strdup(x->spiffe_id);
     i->hint = strdup(x->hint);
     i->revision = x->revision;
+    i->number = x->number;
     i->renew_wall_ms = i->ari_mono_ms = INT64_MAX;
     if (!i->entry_id || !i->spiffe_id || !i->hint ||
         strings_copy(&i->selectors, &i->selectors_count, x->selectors, x->selectors_count) < 0 ||
@@ -109,6 +123,7 @@ int identity_update(struct identity *i, const struct entry *x, bool *changed, st
     *changed = dns || strcmp(i->hint, x->hint) != 0 ||
                !same_strings(i->selectors, i->selectors_count, x->selectors, x->selectors_count);
     i->revision = x->revision;
+    i->number = x->number; /* another one only when the authority begins to tell it */
     if (!*changed)
         return 0;
     struct identity *fresh = identity_new(x);

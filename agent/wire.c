@@ -80,17 +80,21 @@ static int entry_read(struct entry *x, const json_t *v, struct err *e)
     struct spiffe_id id;
     const char *name = text_member(v, "id", 256), *spiffe = text_member(v, "spiffe_id", SPIFFE_ID_MAX),
                *hint = json_maybe_str(v, "hint");
-    const json_t *ttl = json_object_get(v, "ttl"), *revision = json_object_get(v, "revision");
+    const json_t *ttl = json_object_get(v, "ttl"), *revision = json_object_get(v, "revision"),
+                 *number = json_object_get(v, "number");
     if (!name || !spiffe || spiffe_parse(&id, spiffe, strlen(spiffe), e) < 0 || id.path.len == 0)
         return bad(e, "list of entries", "id or spiffe_id");
     if (!json_is_integer(ttl) || json_integer_value(ttl) < 1 || json_integer_value(ttl) > 86400 * 366 ||
         !json_is_integer(revision) || (hint && strlen(hint) > 1024))
         return bad(e, "list of entries", "ttl, revision or hint");
+    if (number && (!json_is_integer(number) || json_integer_value(number) < 0))
+        return bad(e, "list of entries", "number");
     x->id = strdup(name);
     x->spiffe_id = strdup(spiffe);
     x->hint = strdup(hint ? hint : "");
     x->ttl = (unsigned)json_integer_value(ttl);
     x->revision = json_integer_value(revision);
+    x->number = json_integer_value(number); /* not there: 0 */
     if (!x->id || !x->spiffe_id || !x->hint ||
         text_list(&x->selectors, &x->selectors_count, json_object_get(v, "selectors"), ENTRY_SELECTORS_MAX,
                   ATTEST_SELECTOR_LEN) < 0 ||

@@ -21,6 +21,7 @@ struct entry { /* strings owned */
     size_t selectors_count, dns_count;
     unsigned ttl;
     int64_t revision;
+    int64_t number; /* ascends in the order of creation; 0 of an authority that does not say */
 };
 struct entry_list {
     char version[VERSION_TEXT_MAX + 1];

@@ -50,7 +50,7 @@ void wl_bundles_unref(struct wl_bundles *b);
 
 struct wl_state { /* all that one caller may have now */
     atomic_uint refs;
-    struct wl_svid **svids;     /* owned references; the first is the default */
+    struct wl_svid **svids;     /* owned references; the first is the default, and the provider keeps it the first */
     size_t n;
     struct wl_bundles *bundles; /* owned reference */
 };

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             if (!*l.version || l.n > ENTRIES_PAGE_MAX || (l.more && l.n == 0))
                 abort();
             for (size_t i = 0; i < l.n; i++)
-                if (!l.list[i].id || !l.list[i].hint || strncmp(l.list[i].spiffe_id, "spiffe://", 9) != 0 || !l.list[i].ttl)
+                if (!l.list[i].id || !l.list[i].hint || strncmp(l.list[i].spiffe_id, "spiffe://", 9) != 0 || !l.list[i].ttl ||
+                    l.list[i].number < 0)
                     abort();
             entry_list_free(&l);
         } else if (l.list || e.code == ERR_NONE) {

@@ -19,7 +19,24 @@ $python "$here/workload_api.py" --stubs "$work/stubs" --socket "$agent_socket" |
 ready || fail "not ready after bad bytes: $(health ready)"
 pass "the standard, and bad bytes"
 
-for name in api db; do mayfly entry delete --dir "$a" spiffe://test.example/$name --json >/dev/null; done
+# An entry that is added takes nobody's default away, whatever its name.
+t=spiffe://test.example
+given() { awk '/^svid/ { print $3 }' "$work/stream.out" | tail -1 | grep -qxF "$1"; }
+stream_start
+until_true "both, the older one first" given "$t/api,$t/db"
+entry $t/aaa --parent "$host" --selector "unix:uid:$me" --ttl 900
+until_true "the third behind them" given "$t/api,$t/db,$t/aaa"
+stop
+start || fail "the authority does not start again"
+mayfly entry update --dir "$a" $t/api --ttl 890 --json >/dev/null
+entry $t/0 --parent "$host" --selector "unix:uid:$me" --ttl 900
+until_true "the same order, and the next behind it" given "$t/api,$t/db,$t/aaa,$t/0"
+awk -v first="$t/api," '/^svid/ && index($3, first) != 1 { exit 1 }' "$work/stream.out" ||
+  { cat "$work/stream.out"; fail "the default moved"; }
+stream_stop
+pass "oldest first"
+
+for name in api db aaa 0; do mayfly entry delete --dir "$a" spiffe://test.example/$name --json >/dev/null; done
 for name in web web/two; do entry spiffe://test.example/$name --parent "$host" --selector "unix:uid:$me" --ttl 10; done
 entry spiffe://test.example/other --parent "$host" --selector unix:uid:65533 --ttl 10
 listed() { [ "$(metric mayfly_agent_entries)" = 3 ]; }

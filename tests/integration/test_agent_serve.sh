@@ -133,9 +133,11 @@ cp "$work/good.yaml" "$work/agent.yaml"
 pass "SIGHUP reloads without a token; a bad configuration changes nothing"
 
 # --- a revocation pulls the renewal forward
-long=spiffe://test.example/a-long-one # the first, so that its certificate is the one that is printed
+long=spiffe://test.example/a-long-one
+stream_stop
+stream_start --again --id "$long"
 entry "$long" --parent "$host" --selector "unix:uid:$me" --ttl 90
-prints() { grep "^svid [0-9.]* $long," "$work/stream.out" | cut -d' ' -f4 | sort -u | wc -l; }
+prints() { grep "^svid [0-9.]* .*,$long " "$work/stream.out" | cut -d' ' -f4 | sort -u | wc -l; }
 until_true "the long one" eval '[ "$(prints)" = 1 ]'
 began=$SECONDS
 mayfly revoke --dir "$a" --id "$long" --reason superseded --json >/dev/null

@@ -13,11 +13,14 @@ static void test_entries(void **state)
     struct entry_list l;
     assert_int_equal(entry_list_parse(&l, view("{\"version\":\"v1\",\"entries\":[{\"id\":\"e1\",\"spiffe_id\":"
                                                "\"spiffe://example.org/web\",\"selectors\":[\"unix:uid:0\"],\"dns\":"
-                                               "[\"web.example.org\"],\"ttl\":300,\"revision\":3,\"hint\":\"internal\"}],"
-                                               "\"more\":true}"), &e), 0);
+                                               "[\"web.example.org\"],\"ttl\":300,\"revision\":3,\"hint\":\"internal\",\"number\":7},"
+                                               "{\"id\":\"e2\",\"spiffe_id\":\"spiffe://example.org/zz\",\"ttl\":1,"
+                                               "\"revision\":1,\"later\":[]}],\"more\":true}"), &e), 0);
     assert_string_equal(l.version, "v1");
     assert_true(l.more && !l.unchanged);
-    assert_int_equal(l.n, 1);
+    assert_int_equal(l.n, 2);
+    assert_int_equal(l.list[0].number, 7);
+    assert_int_equal(l.list[1].number, 0); /* an authority that does not say; what it says beyond is its own affair */
     assert_string_equal(l.list[0].spiffe_id, "spiffe://example.org/web");
     assert_string_equal(l.list[0].selectors[0], "unix:uid:0");
     assert_string_equal(l.list[0].dns[0], "web.example.org");
@@ -39,6 +42,10 @@ static void test_entries(void **state)
         "\"selectors\":[1]}]}",
         "{\"version\":\"v\",\"entries\":[{\"id\":\"e\",\"spiffe_id\":\"spiffe://x/a\",\"ttl\":1,\"revision\":1,"
         "\"selectors\":\"unix:uid:0\"}]}",
+        "{\"version\":\"v\",\"entries\":[{\"id\":\"e\",\"spiffe_id\":\"spiffe://x/a\",\"ttl\":1,\"revision\":1,"
+        "\"number\":-1}]}",
+        "{\"version\":\"v\",\"entries\":[{\"id\":\"e\",\"spiffe_id\":\"spiffe://x/a\",\"ttl\":1,\"revision\":1,"
+        "\"number\":\"1\"}]}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         if (entry_list_parse(&l, view(bad[i]), &e) == 0)
