@@ -42,13 +42,24 @@ static ProtobufCBinaryData *crl_list(struct scratch *s, const struct wl_bundles 
         }                                                                                          \
     } while (0)
 
+/* Clients take the first of those that share a hint, and pass over the others: so a hint that an SVID before this one
+ * has is left out here, and this one is one without. hints: those of the n before. NULL and "": none. */
+static bool hint_is_new(const char *hint, const char *const *hints, size_t n)
+{
+    bool found = !hint || !*hint;
+    for (size_t i = 0; !found && i < n; i++)
+        found = hints[i] && strcmp(hints[i], hint) == 0;
+    return !found;
+}
+
 int encode_x509(struct scratch *s, const void *wl_state)
 {
     const struct wl_state *st = wl_state;
     X509SVIDResponse m = X509_SVIDRESPONSE__INIT;
     m.svids = scratch_take(s, (st->n + 1) * sizeof *m.svids);
     X509SVID *all = scratch_take(s, (st->n + 1) * sizeof *all);
-    for (size_t i = 0; m.svids && all && i < st->n; i++) {
+    const char **hints = scratch_take(s, (st->n + 1) * sizeof *hints);
+    for (size_t i = 0; m.svids && all && hints && i < st->n; i++) {
         struct wl_svid *v = st->svids[i];
         all[i] = (X509SVID)X509_SVID__INIT;
         all[i].spiffe_id = v->spiffe_id;
@@ -56,7 +67,8 @@ int encode_x509(struct scratch *s, const void *wl_state)
         all[i].x509_svid_key = (ProtobufCBinaryData){.len = v->key.len, .data = v->key.p};
         if (st->bundles && st->bundles->n)
             all[i].bundle = of_buf(&st->bundles->list[0].x509);
-        if (v->hint)
+        hints[i] = v->hint;
+        if (hint_is_new(v->hint, hints, i))
             all[i].hint = v->hint;
         m.svids[m.n_svids++] = &all[i];
     }
@@ -98,11 +110,13 @@ int encode_jwt(struct scratch *s, const void *encode_jwt_arg)
     JWTSVIDResponse m = JWTSVIDRESPONSE__INIT;
     m.svids = scratch_take(s, (a->n + 1) * sizeof *m.svids);
     JWTSVID *all = scratch_take(s, (a->n + 1) * sizeof *all);
-    for (size_t i = 0; m.svids && all && i < a->n; i++) {
+    const char **hints = scratch_take(s, (a->n + 1) * sizeof *hints);
+    for (size_t i = 0; m.svids && all && hints && i < a->n; i++) {
         all[i] = (JWTSVID)JWTSVID__INIT;
         all[i].spiffe_id = a->list[i].spiffe_id;
         all[i].svid = a->list[i].svid;
-        if (a->list[i].hint)
+        hints[i] = a->list[i].hint;
+        if (hint_is_new(hints[i], hints, i))
             all[i].hint = a->list[i].hint;
         m.svids[m.n_svids++] = &all[i];
     }

@@ -24,7 +24,7 @@ struct event_base;
 
 struct wl_svid { /* one X509-SVID with its key */
     atomic_uint refs;
-    char *spiffe_id, *hint;     /* owned; hint "" when none */
+    char *spiffe_id, *hint;     /* owned; hint "" when none. One that an SVID before it has is not sent with this one */
     uint8_t *chain;             /* owned: DER certificates one after the other, leaf first, without the root */
     size_t chain_len;
     struct secret key;          /* PKCS#8 DER, in locked memory */

@@ -154,6 +154,39 @@ static void test_bit_flips(void **state)
     wl_state_unref(st);
 }
 
+/* Clients pass over a second SVID with a hint that one before it has: it is sent without. */
+static void test_hint_once(void **state)
+{
+    static const char *const hints[] = {"", "a", "b", "a", "", "b", "c"}, *const sent[] = {"", "a", "b", "", "", "", "c"};
+    enum { N = sizeof hints / sizeof *hints };
+    char id[] = "spiffe://test.example/web", token[] = "a.b.c";
+    struct wl_svid *v[N];
+    struct wl_jwt list[N];
+    for (size_t i = 0; i < N; i++) {
+        v[i] = fake_svid(&ca, id, hints[i], 100 + (long)i);
+        list[i] = (struct wl_jwt){id, token, (char *)(uintptr_t)hints[i]};
+    }
+    struct wl_state *st = fake_state(v, N, wl_bundles_ref(bundles));
+    struct scratch s = {0};
+    struct jwt_list jwts;
+    struct err e;
+    assert_int_equal(scratch_make(&s, encode_x509, st, &e), 0);
+    struct wl_state *got = parse_x509((struct bytes){s.out.p + 5, s.out.len - 5}, &e);
+    assert_non_null(got);
+    assert_int_equal(scratch_make(&s, encode_jwt, &(struct encode_jwt_arg){list, N}, &e), 0);
+    assert_int_equal(parse_jwt(&jwts, (struct bytes){s.out.p + 5, s.out.len - 5}, &e), 0);
+    assert_int_equal(got->n, N);
+    assert_int_equal(jwts.n, N);
+    for (size_t i = 0; i < N; i++) {
+        assert_string_equal(got->svids[i]->hint, sent[i]);
+        assert_string_equal(jwts.list[i].hint, sent[i]);
+    }
+    jwt_list_free(&jwts);
+    wl_state_unref(got);
+    wl_state_unref(st);
+    scratch_free(&s);
+}
+
 static void test_jwt(void **state)
 {
     char id[] = "spiffe://test.example/web", svid[] = "a.b.c", hint[] = "h", bad[] = "web";
@@ -239,7 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_x509), cmocka_unit_test(test_refusals),    cmocka_unit_test(test_bit_flips),
-        cmocka_unit_test(test_jwt),  cmocka_unit_test(test_jwt_bundles), cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_jwt),  cmocka_unit_test(test_hint_once), cmocka_unit_test(test_jwt_bundles), cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
