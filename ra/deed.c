@@ -34,8 +34,11 @@ static int entry_digest(uint8_t out[32], const struct ra_entry *x, struct err *e
     buf_u32(&b, x->ttl);
     put_list(&b, x->selectors, x->selectors_count);
     put_list(&b, x->dns, x->dns_count);
-    if (flags_of(x))
+    bool hint = x->hint && *x->hint;
+    if (flags_of(x) || hint)
         buf_u8(&b, flags_of(x));
+    if (hint)
+        put_text(&b, x->hint);
     int rc = b.failed ? no_memory(e) : 0;
     if (rc == 0 && !SHA256(b.p, b.len, out))
         rc = err_set(e, ERR_INTERNAL, "digest", "SHA-256 failed");

@@ -46,6 +46,16 @@ int selectors_check(char *const *v, size_t n, struct err *e)
     return 0;
 }
 
+int hint_check(const char *hint, struct err *e)
+{
+    size_t n = 0;
+    while (hint && hint[n] >= 0x20 && hint[n] < 0x7f && n < RA_HINT_MAX)
+        n++;
+    if (hint && hint[n])
+        return err_set(e, ERR_MALFORMED, "hint", "a hint is printable ASCII, at most %d bytes", RA_HINT_MAX);
+    return 0;
+}
+
 static int check_reserved(const struct spiffe_id *id, struct err *e)
 {
     size_t n = sizeof RESERVED - 1;
@@ -106,7 +116,8 @@ static int check_entry(const struct ra *ra, const struct ra_entry *x, struct err
         return -1;
     if (strcmp(x->parent, x->spiffe_id) == 0)
         return err_set(e, ERR_REJECTED_ID, "parent", "an entry can not be its own parent");
-    if (selectors_check(x->selectors, x->selectors_count, e) < 0 || check_dns(ra->config, x, e) < 0)
+    if (selectors_check(x->selectors, x->selectors_count, e) < 0 || check_dns(ra->config, x, e) < 0 ||
+        hint_check(x->hint, e) < 0)
         return -1;
     if (x->ttl > ra->config->ca.max_lifetime)
         return err_set(e, ERR_REJECTED_ID, "lifetime",

@@ -268,7 +268,7 @@ int id_make(char id[RA_ID_LEN + 1], struct err *e);
 int random_fill(void *p, size_t n, struct err *e);
 int no_memory(struct err *e);
 
-/* --- registry.c: all under the lock, but for entry_* and selector*_check ------------------------------- */
+/* --- registry.c: all under the lock, but for entry_* and *_check ------------------------------- */
 int registry_init(struct registry *r);
 void registry_free(struct registry *r);
 struct entry *registry_find(const struct registry *r, const char *id_or_spiffe_id); /* borrowed */
@@ -282,6 +282,7 @@ struct entry *entry_ref(struct entry *x);
 void entry_unref(struct entry *x);
 int selector_check(const char *s, struct err *e);             /* entry.c: rule "selector" */
 int selectors_check(char *const *v, size_t n, struct err *e);
+int hint_check(const char *hint, struct err *e);              /* entry.c: rule "hint"; NULL is none */
 
 /* --- family.c: under the lock, but for init; of registry.c alone ---------------------------------------- */
 int families_init(struct registry *r);

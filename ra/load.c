@@ -58,7 +58,8 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
     int rc = -1;
     x.spiffe_id = copy_text(row, 1);
     x.parent = copy_text(row, 2);
-    if (!x.spiffe_id || !x.parent) {
+    x.hint = copy_text(row, 11);
+    if (!x.spiffe_id || !x.parent || !x.hint) {
         no_memory(e);
         goto out;
     }
@@ -69,8 +70,9 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
         goto out;
     }
     if (list_read(&selectors, row_text(row, 3), RA_SELECTORS_MAX) < 0 || list_read(&dns, row_text(row, 4), CA_DNS_MAX) < 0 ||
-        row_int(row, 5) < 0 || row_int(row, 5) > UINT32_MAX || row_int(row, 6) < 1 || row_int(row, 10) < 1) {
-        damaged(e, "entries", "selectors, DNS names, ttl, revision or number");
+        row_int(row, 5) < 0 || row_int(row, 5) > UINT32_MAX || row_int(row, 6) < 1 || row_int(row, 10) < 1 ||
+        hint_check(x.hint, &why) < 0) {
+        damaged(e, "entries", "selectors, DNS names, ttl, revision, number or hint");
         goto out;
     }
     x.selectors = selectors.v;
@@ -89,6 +91,7 @@ static int load_entry(void *arg, const struct store_row *row, struct err *e)
 out:
     free(x.spiffe_id);
     free(x.parent);
+    free(x.hint);
     strings_free(&selectors);
     strings_free(&dns);
     return rc;
@@ -265,7 +268,7 @@ int store_load(struct store *s, struct ra *ra, struct err *e)
         int (*each)(void *arg, const struct store_row *row, struct err *e);
     } tables[] = {
         /* in the order of memory's sorted array, so that each is appended */
-        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated, auditor, number FROM entries"
+        {"SELECT id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated, auditor, number, hint FROM entries"
          " ORDER BY spiffe_id",
          load_entry},
         {"SELECT hash, spiffe_id, entry, selectors, created, expires, spent FROM tokens", load_token},

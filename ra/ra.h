@@ -130,6 +130,7 @@ struct ra_jwt_request {
 void ra_jwt_new(struct ra *ra, struct ra_session *s, const struct ra_jwt_request *r, ca_jwt_cb *cb, void *arg);
 
 /* --- administration ------------------------------------------------------------------------------ */
+#define RA_HINT_MAX 64 /* bytes of printable ASCII */
 struct ra_entry { /* strings owned by whoever made it */
     char id[RA_ID_LEN + 1];
     char *spiffe_id, *parent;   /* parent: SPIFFE ID; the authority's own is spiffe://td/mayfly/server */
@@ -139,6 +140,7 @@ struct ra_entry { /* strings owned by whoever made it */
     size_t dns_count;           /* at most CA_DNS_MAX */
     unsigned ttl;               /* seconds; 0: the default lifetime */
     bool auditor;               /* its SVIDs may search the log (ra_auditor) */
+    char *hint;                 /* tells a workload that has several what this one is for; NULL or "": none */
     uint64_t revision;          /* 1, then +1 each update */
     int64_t created, updated;
     uint64_t number;            /* ascends in the order of creation, whatever the clock did; an update keeps it */
@@ -147,7 +149,7 @@ struct ra_entry { /* strings owned by whoever made it */
 typedef void ra_entry_cb(void *arg, const struct ra_entry *x, const struct err *e);
 /* id, number and revision of `want` are ignored on create; on update revision must be the current one or 0.
  * An update names the entry by id, else by SPIFFE ID, which it can not change; parent NULL keeps the
- * parent; lists, ttl and auditor are taken as they are. delete answers the entry that went. `want` and all it
+ * parent; lists, ttl, auditor and hint are taken as they are. delete answers the entry that went. `want` and all it
  * points to may end with the call. */
 void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);
 void ra_entry_update(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg);

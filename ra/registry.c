@@ -47,6 +47,7 @@ struct entry *entry_new(const struct ra_entry *like, struct err *e)
     x->x.actor = NULL; /* of the asking, not of the entry */
     x->x.spiffe_id = strdup(like->spiffe_id);
     x->x.parent = strdup(like->parent);
+    x->x.hint = strdup(like->hint ? like->hint : "");
     int rc = strings_copy(&selectors, like->selectors, like->selectors_count);
     if (rc == 0)
         rc = strings_copy(&dns, like->dns, like->dns_count);
@@ -54,7 +55,7 @@ struct entry *entry_new(const struct ra_entry *like, struct err *e)
     x->x.selectors_count = selectors.n;
     x->x.dns = dns.v;
     x->x.dns_count = dns.n;
-    if (rc < 0 || !x->x.spiffe_id || !x->x.parent) {
+    if (rc < 0 || !x->x.spiffe_id || !x->x.parent || !x->x.hint) {
         entry_unref(x);
         no_memory(e);
         return NULL;
@@ -76,6 +77,7 @@ void entry_unref(struct entry *x)
     strings_free(&(struct strings){x->x.dns, x->x.dns_count});
     free(x->x.spiffe_id);
     free(x->x.parent);
+    free(x->x.hint);
     free(x);
 }
 

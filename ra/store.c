@@ -47,6 +47,7 @@ static const struct {
     {7, "ALTER TABLE entries ADD COLUMN number INTEGER NOT NULL DEFAULT 0;"
         "UPDATE entries SET number = n.place FROM (SELECT id AS of,"
         " row_number() OVER (ORDER BY created, spiffe_id) AS place FROM entries) AS n WHERE entries.id = n.of"},
+    {8, "ALTER TABLE entries ADD COLUMN hint TEXT NOT NULL DEFAULT ''"},
 };
 #define STEPS (sizeof steps / sizeof *steps)
 #define OLDEST 2 /* of schema above */

@@ -9,7 +9,7 @@
 #define RA_STORE_H
 #include "ra/internal.h"
 
-#define STORE_VERSION 7 /* that of the last of store.c's steps */
+#define STORE_VERSION 8 /* that of the last of store.c's steps */
 #define STORE_TOKEN_REVOKED (-1)   /* in the place of when it was spent */
 #define STORE_SESSION_REVOKED 2    /* deactivated is 0, 1 or this */
 

@@ -5,9 +5,9 @@
 
 static const char *const text[SQL_COUNT] = {
     [SQL_ENTRY_ADD] = "INSERT INTO entries (id, spiffe_id, parent, selectors, dns, ttl, revision, created, updated,"
-                      " auditor, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                      " auditor, hint, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [SQL_ENTRY_UPDATE] = "UPDATE entries SET parent = ?3, selectors = ?4, dns = ?5, ttl = ?6, revision = ?7,"
-                         " updated = ?9, auditor = ?10 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
+                         " updated = ?9, auditor = ?10, hint = ?11 WHERE id = ?1 AND spiffe_id = ?2 AND revision = ?7 - 1",
     [SQL_ENTRY_DELETE] = "DELETE FROM entries WHERE id = ?1",
     [SQL_TOKEN_ADD] = "INSERT INTO tokens (hash, spiffe_id, entry, selectors, created, expires, spent)"
                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
@@ -108,6 +108,7 @@ static int entry_bind(sqlite3_stmt *q, const struct ra_entry *x, struct err *e)
     put_int(q, 8, x->created);
     put_int(q, 9, x->updated);
     put_int(q, 10, x->auditor);
+    put_text(q, 11, x->hint ? x->hint : "");
     return 0;
 }
 
@@ -115,7 +116,7 @@ int store_entry_add(struct store *s, const struct ra_entry *x, struct err *e)
 {
     if (entry_bind(s->sql[SQL_ENTRY_ADD], x, e) < 0)
         return -1;
-    put_int(s->sql[SQL_ENTRY_ADD], 11, (int64_t)x->number); /* an update keeps it */
+    put_int(s->sql[SQL_ENTRY_ADD], 12, (int64_t)x->number); /* an update keeps it */
     if (step(s, SQL_ENTRY_ADD, "write the entry", e) >= 0)
         return 0;
     if (is_conflict(e))

@@ -295,7 +295,7 @@ struct wait {
     size_t identifiers;
     char uri[2049];
     struct ra_authz_view a;
-    char entry_id[RA_ID_LEN + 1];
+    char entry_id[RA_ID_LEN + 1], hint[RA_HINT_MAX + 1];
     uint64_t revision, number;
     int64_t created_at;
     unsigned ttl;
@@ -374,6 +374,7 @@ static inline void on_entry(void *arg, const struct ra_entry *x, const struct er
         memcpy(w->entry_id, x->id, sizeof w->entry_id);
         w->revision = x->revision;
         w->number = x->number;
+        snprintf(w->hint, sizeof w->hint, "%s", x->hint);
         w->created_at = x->created;
         w->ttl = x->ttl;
         snprintf(w->uri, sizeof w->uri, "%s", x->spiffe_id);

@@ -226,6 +226,43 @@ static void test_numbers(void **state)
     assert_true(w.number > number[2]);
 }
 
+/* As long as it may be, kept over a restart, and gone with an update that has none. */
+static void test_hint(void **state)
+{
+    struct wait w;
+    char id[] = "spiffe://example.org/hint", hint[RA_HINT_MAX + 2], line[] = "a\nb", high[] = "\xc3\xa4";
+    memset(hint, '~', sizeof hint);
+    hint[RA_HINT_MAX + 1] = 0;
+    struct ra_entry e = entry_of(id);
+    char *bad[] = {hint, line, high};
+    for (size_t i = 0; i < 3; i++) {
+        e.hint = bad[i];
+        refused(e, "hint");
+    }
+    hint[RA_HINT_MAX] = 0;
+    hint[0] = ' ';
+    e.hint = hint;
+    wait_init(&w);
+    ra_entry_create(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    fx_reopen(&x);
+    get(id, &w);
+    assert_string_equal(w.hint, hint);
+    char other[] = "internal";
+    e.hint = other;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    fx_reopen(&x);
+    get(id, &w);
+    assert_string_equal(w.hint, "internal");
+    e.hint = NULL;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    assert_string_equal(w.hint, "");
+}
+
 /* Of many who update one revision at once, one does. */
 static void test_update_race(void **state)
 {
@@ -268,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_life),
         cmocka_unit_test(test_update_race),
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_hint),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -323,6 +323,7 @@ static void test_versions_before(void **state)
         " ('spiffe://example.org/a', 'spiffe://example.org/b');"
         "UPDATE entries SET created = 1000 WHERE spiffe_id = 'spiffe://example.org/z'");
     sql("DROP TABLE told; DROP TABLE revocations; ALTER TABLE entries DROP COLUMN auditor; ALTER TABLE entries DROP COLUMN number;"
+        "ALTER TABLE entries DROP COLUMN hint;"
         "ALTER TABLE authorizations DROP COLUMN requester; ALTER TABLE authorizations DROP COLUMN agent_entry;"
         "ALTER TABLE authorizations DROP COLUMN agent_serial; ALTER TABLE authorizations DROP COLUMN agent_key;"
         "PRAGMA user_version=2");
@@ -377,6 +378,9 @@ static void test_refused_files(void **state)
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("UPDATE entries SET number = 0");
+    refuses_to_open("store-row");
+    shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
+    sql("UPDATE entries SET hint = char(10)");
     refuses_to_open("store-row");
     shell("rm -f \"$S-wal\" \"$S-shm\"; cp \"$S.good\" \"$S\"");
     sql("INSERT INTO tokens VALUES (x'00', NULL, '', '', 1, 2, 0)");

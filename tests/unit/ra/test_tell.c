@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <openssl/sha.h>
 
 #include "tests/unit/ra/fixture.h"
 
@@ -128,6 +129,42 @@ static void test_auditor(void **state)
     nothing_waits();
 }
 
+/* A hint is in the digest, which is as tlog/FORMAT.md has it. */
+static void test_hint(void **state)
+{
+    static const char id[] = "spiffe://example.org/hint", parent[] = "spiffe://example.org/mayfly/server";
+    struct wait w;
+    struct tlog_record_info plain, with;
+    uint8_t a[CA_RECORD_MAX], b[CA_RECORD_MAX], digest[32];
+    char copy[64], hint[] = "internal";
+    unsigned n = x.signer.recorded;
+    create(id, &w);
+    recorded(n + 1, &plain, a);
+    snprintf(copy, sizeof copy, "%s", id);
+    struct ra_entry e = entry_of(copy);
+    e.hint = hint;
+    wait_init(&w);
+    ra_entry_update(x.ra, &e, on_entry, &w);
+    EXPECT(&w, NULL);
+    recorded(n + 2, &with, b);
+    struct buf doc;
+    buf_init(&doc, 4096);
+    buf_vec16(&doc, id, strlen(id));
+    buf_vec16(&doc, parent, strlen(parent));
+    buf_u32(&doc, 0);
+    buf_u16(&doc, 0);
+    buf_u16(&doc, 0);
+    SHA256(doc.p, doc.len, digest);
+    assert_memory_equal(plain.digest.p, digest, 32);
+    buf_u8(&doc, 0);
+    buf_vec16(&doc, hint, strlen(hint));
+    SHA256(doc.p, doc.len, digest);
+    assert_memory_equal(with.digest.p, digest, 32);
+    buf_free(&doc);
+    remove_entry(id);
+    nothing_waits();
+}
+
 /* While the log takes nothing the changes wait, over restarts, and are told in their order. */
 static void test_none_lost(void **state)
 {
@@ -195,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_auditor, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hint, setup, teardown),
         cmocka_unit_test_setup_teardown(test_none_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
     };
