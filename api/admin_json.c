@@ -41,6 +41,14 @@ static int optional_str(const char **out, const json_t *doc, const char *name, s
     return 0;
 }
 
+/* As optional_str, but it may be empty. */
+static int optional_text(const char **out, const json_t *doc, const char *name, struct err *e)
+{
+    const json_t *v = json_object_get(doc, name);
+    *out = json_string_value(v);
+    return v && !*out ? err_set(e, ERR_MALFORMED, "json-member", "\"%s\" is not a string", name) : 0;
+}
+
 static int optional_number(uint64_t *out, const json_t *doc, const char *name, uint64_t max, struct err *e)
 {
     const json_t *v = json_object_get(doc, name);
@@ -105,14 +113,15 @@ _Static_assert(CA_DNS_MAX <= ATTEST_SELECTORS_MAX, "one list serves both");
 
 int admin_entry_parse(struct admin_entry *a, const void *json, size_t len, struct err *e)
 {
-    static const char *const members[] = {"spiffe_id", "parent", "selectors", "dns", "ttl", "auditor", "revision", NULL};
-    const char *id, *parent;
+    static const char *const members[] = {"spiffe_id", "parent", "selectors", "dns", "ttl", "auditor", "hint", "revision", NULL};
+    const char *id, *parent, *hint;
     uint64_t ttl;
     struct ra_entry *x = &a->entry;
     a->doc = strict_object(json, len, members, e);
     if (!a->doc || optional_str(&id, a->doc, "spiffe_id", e) < 0 || optional_str(&parent, a->doc, "parent", e) < 0 ||
         optional_number(&ttl, a->doc, "ttl", TTL_MAX, e) < 0 ||
         optional_number(&x->revision, a->doc, "revision", INT64_MAX, e) < 0 || optional_bool(&x->auditor, a->doc, "auditor", e) < 0 ||
+        optional_text(&hint, a->doc, "hint", e) < 0 ||
         borrowed_list(&x->selectors, &x->selectors_count, ATTEST_SELECTORS_MAX, a->doc, "selectors", e) < 0 ||
         borrowed_list(&x->dns, &x->dns_count, CA_DNS_MAX, a->doc, "dns", e) < 0)
         return -1;
@@ -120,6 +129,7 @@ int admin_entry_parse(struct admin_entry *a, const void *json, size_t len, struc
         return err_set(e, ERR_MALFORMED, "json-member", "\"spiffe_id\" is missing: which identity?");
     x->spiffe_id = borrowed(id);
     x->parent = borrowed(parent);
+    x->hint = borrowed(hint);
     x->ttl = (unsigned)ttl;
     return 0;
 }
@@ -142,6 +152,8 @@ void admin_entry_write(struct buf *out, const struct ra_entry *x)
     jw_str(out, x->parent ? x->parent : "");
     jw_strings(out, "selectors", x->selectors, x->selectors_count);
     jw_strings(out, "dns", x->dns, x->dns_count);
+    buf_str(out, ",\"hint\":");
+    jw_str(out, x->hint ? x->hint : "");
     buf_fmt(out, ",\"ttl\":%u,\"auditor\":%s,\"revision\":%llu,\"created\":%lld,\"updated\":%lld}", x->ttl,
             x->auditor ? "true" : "false", (unsigned long long)x->revision, (long long)x->created, (long long)x->updated);
 }

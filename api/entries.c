@@ -3,7 +3,7 @@
  *
  *   {"agent":"spiffe://…","have":"<version>","after":"<SPIFFE ID>"}
  *   {"version":"…","revoked":0,"unchanged":true}
- *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","ttl","revision","number","hint"}],"more":false}
+ *   {"version":"…","revoked":0,"entries":[{"id","spiffe_id","selectors","dns","hint","ttl","revision","number"}],"more":false}
  *
  * number ascends in the order of the entries' creation: the agent gives the identities of a workload in that order.
  * revoked rises with a revocation of what the agent may have obtained: renewal advice says of what. */
@@ -17,7 +17,6 @@ struct list {
     size_t n;
 };
 
-/* No entry has a hint; the member is for those that read one. */
 static bool entry_write(void *arg, const struct ra_entry *x, unsigned ttl)
 {
     struct list *l = arg;
@@ -27,7 +26,9 @@ static bool entry_write(void *arg, const struct ra_entry *x, unsigned ttl)
     jw_str(b, x->spiffe_id);
     jw_strings(b, "selectors", x->selectors, x->selectors_count);
     jw_strings(b, "dns", x->dns, x->dns_count);
-    buf_fmt(b, ",\"ttl\":%u,\"revision\":%llu,\"number\":%llu,\"hint\":\"\"}", ttl, (unsigned long long)x->revision,
+    buf_str(b, ",\"hint\":");
+    jw_str(b, x->hint);
+    buf_fmt(b, ",\"ttl\":%u,\"revision\":%llu,\"number\":%llu}", ttl, (unsigned long long)x->revision,
             (unsigned long long)x->number);
     if (l->n > 0 && b->len > PAGE_BYTES && !b->failed) {
         b->len = before;

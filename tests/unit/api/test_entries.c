@@ -57,7 +57,7 @@ static void test_answer(void **state)
     assert_int_equal(ask_entries("", ""), 200);
     assert_int_equal(json_array_size(entries()), 0);
     entry_make(w, "{\"spiffe_id\":\"spiffe://test.example/shop\",\"parent\":\"" AGENT "\",\"selectors\":[\"unix:uid:1\",\"a:\\\"b\\\"\"],"
-                  "\"dns\":[\"shop.test.example\"],\"ttl\":77}");
+                  "\"dns\":[\"shop.test.example\"],\"ttl\":77,\"hint\":\"a \\\"b\\\"\"}");
     behind(3, "");
     entry_make(w, "{\"spiffe_id\":\"spiffe://test.example/other\"}");
     assert_int_equal(ask_entries("", ""), 200);
@@ -68,7 +68,8 @@ static void test_answer(void **state)
     const json_t *x = json_array_get(entries(), 0);
     assert_string_equal(text_of(x, "spiffe_id"), "spiffe://test.example/shop");
     assert_int_equal(strlen(text_of(x, "id")), RA_ID_LEN);
-    assert_string_equal(text_of(x, "hint"), "");
+    assert_string_equal(text_of(x, "hint"), "a \"b\"");
+    assert_string_equal(text_of(json_array_get(entries(), 1), "hint"), "");
     assert_int_equal(json_integer_value(json_object_get(x, "ttl")), 77);
     assert_int_equal(json_integer_value(json_object_get(x, "revision")), 1);
     const json_t *next = json_array_get(entries(), 1); /* made later, too */

@@ -190,9 +190,11 @@ static void test_contacts(void **state)
 
 static void test_admin_entry(void **state)
 {
-    static const char json[] = "{\"spiffe_id\":\"spiffe://a/b\",\"selectors\":[\"x:y\"],\"dns\":[\"b.a\"],\"ttl\":60,\"revision\":2}";
+    static const char json[] = "{\"spiffe_id\":\"spiffe://a/b\",\"selectors\":[\"x:y\"],\"dns\":[\"b.a\"],\"ttl\":60,\"revision\":2,"
+                               "\"hint\":\"internal\"}",
+                      plain[] = "{\"spiffe_id\":\"a\",\"hint\":\"\"}";
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"spiffe_id\":1}", "{\"spiffe_id\":\"\"}", "{\"spiffe_id\":\"a\",\"ttl\":-1}",
+        "", "[]", "{}", "{\"spiffe_id\":1}", "{\"spiffe_id\":\"a\",\"hint\":1}", "{\"spiffe_id\":\"a\",\"hint\":null}", "{\"spiffe_id\":\"\"}", "{\"spiffe_id\":\"a\",\"ttl\":-1}",
         "{\"spiffe_id\":\"a\",\"ttl\":1.5}", "{\"spiffe_id\":\"a\",\"ttl\":\"5m\"}", "{\"spiffe_id\":\"a\",\"ttl\":99999999999}",
         "{\"spiffe_id\":\"a\",\"selectors\":\"x\"}", "{\"spiffe_id\":\"a\",\"selectors\":[1]}",
         "{\"spiffe_id\":\"a\",\"selectors\":[\"\"]}", "{\"spiffe_id\":\"a\",\"selector\":[\"x:y\"]}",
@@ -213,8 +215,12 @@ static void test_admin_entry(void **state)
     assert_non_null(doc);
     assert_int_equal(json_integer_value(json_object_get(doc, "ttl")), 60);
     assert_string_equal(json_string_value(json_array_get(json_object_get(doc, "dns"), 0)), "b.a");
+    assert_string_equal(json_string_value(json_object_get(doc, "hint")), "internal");
     json_decref(doc);
     buf_free(&b);
+    admin_entry_free(&a);
+    assert_int_equal(admin_entry_parse(&a, plain, sizeof plain - 1, &e), 0); /* as `mayfly entry update` sends what it read */
+    assert_string_equal(a.entry.hint, "");
     admin_entry_free(&a);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         e = (struct err){0};
