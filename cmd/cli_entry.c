@@ -33,6 +33,8 @@ static const char create_help[] =
     "      --ttl DURATION      lifetime of its certificates, e.g. 5m (default: the authority's)\n"
     "      --auditor           its SVIDs may search the log over HTTP (audit.access: mtls)\n"
     "      --no-auditor        no longer\n"
+    "      --hint TEXT         tells a workload that is given several identities what this one is for,\n"
+    "                          e.g. internal; at most 64 characters of ASCII, '' for none\n"
     "      --parent SPIFFE-ID  the agent that alone may obtain it, for a workload that shows the selectors\n"
     "                          (default: the authority itself, and the workload speaks for itself)\n"
     "      --revision N        update only this revision; refused if somebody was faster\n"
@@ -78,7 +80,7 @@ static const char token_help[] =
 
 struct entry_args {
     struct cli cli;
-    const char *id, *parent, *selectors[LIST_MAX], *dns[LIST_MAX];
+    const char *id, *parent, *hint, *selectors[LIST_MAX], *dns[LIST_MAX];
     size_t selectors_count, dns_count;
     bool selectors_named, dns_named, auditor_named, auditor;
     unsigned ttl;
@@ -96,15 +98,25 @@ static int list_add(const char **list, size_t *n, bool *named, const char *what,
     return 0;
 }
 
+/* What is no UTF-8 can not be asked for; the rest the daemon judges. */
+static int hint_take(const char **hint, struct err *e)
+{
+    json_t *text = json_string(optarg);
+    *hint = optarg;
+    json_decref(text);
+    return text ? 0 : err_set(e, ERR_USAGE, "arguments", "--hint is no text: a hint is printable ASCII");
+}
+
 /* 0, or an exit code + 1 (so that usage errors leave at once). */
 static int entry_args_parse(struct entry_args *a, int argc, char **argv, const char *command, const char *help)
 {
-    enum { OPT_ID = 256, OPT_DNS, OPT_TTL, OPT_PARENT, OPT_REVISION, OPT_AUDITOR, OPT_NO_AUDITOR };
+    enum { OPT_ID = 256, OPT_DNS, OPT_TTL, OPT_PARENT, OPT_REVISION, OPT_AUDITOR, OPT_NO_AUDITOR, OPT_HINT };
     static const struct option options[] = {
         {"id", required_argument, NULL, OPT_ID},         {"selector", required_argument, NULL, 's'},
         {"dns", required_argument, NULL, OPT_DNS},       {"ttl", required_argument, NULL, OPT_TTL},
         {"parent", required_argument, NULL, OPT_PARENT}, {"revision", required_argument, NULL, OPT_REVISION},
         {"auditor", no_argument, NULL, OPT_AUDITOR},     {"no-auditor", no_argument, NULL, OPT_NO_AUDITOR},
+        {"hint", required_argument, NULL, OPT_HINT},
         CLI_COMMON_OPTIONS};
     struct err e = {0};
     for (int o, rc = 0; (o = args_getopt(argc, argv, "d:s:h", options, command)) != -1; rc = 0) {
@@ -114,6 +126,7 @@ static int entry_args_parse(struct entry_args *a, int argc, char **argv, const c
         case OPT_DNS: rc = list_add(a->dns, &a->dns_count, &a->dns_named, "--dns", &e); break;
         case OPT_TTL: rc = args_duration(optarg, MONTH, "--ttl", &a->ttl, &e); break;
         case OPT_PARENT: a->parent = optarg; break;
+        case OPT_HINT: rc = hint_take(&a->hint, &e); break;
         case OPT_AUDITOR:
         case OPT_NO_AUDITOR:
             a->auditor_named = true;
@@ -152,6 +165,8 @@ static void put_named(json_t *doc, const struct entry_args *a)
         json_object_set_new(doc, "ttl", json_integer(a->ttl));
     if (a->auditor_named)
         json_object_set_new(doc, "auditor", json_boolean(a->auditor));
+    if (a->hint)
+        json_object_set_new(doc, "hint", json_string(a->hint));
     if (a->revision)
         json_object_set_new(doc, "revision", json_integer(a->revision));
 }
@@ -203,9 +218,9 @@ static void print_entry(const json_t *x)
     join(dns, sizeof dns, json_object_get(x, "dns"));
     ttl_words(ttl, x);
     cli_when(when, sizeof when, json_integer_value(json_object_get(x, "updated")));
-    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nmay search %s\nchanged    %s\n",
+    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nhint       %s\nmay search %s\nchanged    %s\n",
            member(x, "spiffe_id"), member(x, "id"), (long long)json_integer_value(json_object_get(x, "revision")),
-           member(x, "parent"), *selectors ? selectors : without_selectors(x), *dns ? dns : "-", ttl,
+           member(x, "parent"), *selectors ? selectors : without_selectors(x), *dns ? dns : "-", ttl, *member(x, "hint") ? member(x, "hint") : "-",
            json_is_true(json_object_get(x, "auditor")) ? "yes: an auditor" : "no", when);
 }
 
