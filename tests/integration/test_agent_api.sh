@@ -36,6 +36,35 @@ awk -v first="$t/api," '/^svid/ && index($3, first) != 1 { exit 1 }' "$work/stre
 stream_stop
 pass "oldest first"
 
+# Hints come with the SVIDs, a changed one without waiting for the renewal; of two alike ones the older entry's.
+hints() { # each SVID's, then each JWT-SVID's
+  $python - "$work/stubs" "$agent_socket" <<'P'
+import sys
+sys.path.insert(0, sys.argv[1])
+import grpc, workload_pb2 as wl, workload_pb2_grpc
+meta = (("workload.spiffe.io", "true"),)
+with grpc.insecure_channel("unix://" + sys.argv[2]) as channel:
+    stub = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel)
+    for answer in (next(stub.FetchX509SVID(wl.X509SVIDRequest(), metadata=meta, timeout=60)),
+                   stub.FetchJWTSVID(wl.JWTSVIDRequest(audience=["a"]), metadata=meta, timeout=60)):
+        print(",".join(s.spiffe_id.rsplit("/", 1)[1] + "=" + s.hint for s in answer.svids))
+P
+}
+change() { mayfly entry update --dir "$a" "$@" --json; }
+hinted() { [ "$(hints)" = "$1"$'\n'"$1" ]; }
+until_true "no hints" hinted api=,db=,aaa=,0=
+change $t/aaa --hint internal | jq -e '.hint == "internal"' >/dev/null || fail "--hint"
+change $t/0 --hint internal >/dev/null
+change $t/db --hint 'for all' >/dev/null
+until_true "hints" hinted "api=,db=for all,aaa=internal,0="
+change $t/aaa --hint '' >/dev/null
+change $t/api --ttl 880 | jq -e '.hint == ""' >/dev/null || fail "a hint out of nothing"
+until_true "the other one's hint" hinted "api=,db=for all,aaa=,0=internal"
+mayfly entry show --dir "$a" $t/db | grep -q '^hint  *for all$' || fail "entry show"
+change $t/db --ttl 880 | jq -e '.hint == "for all"' >/dev/null || fail "an update that does not name it took the hint"
+refuses 4 "printable ASCII" mayfly entry update --dir "$a" $t/db --hint "$(printf '%065d' 0)"
+pass "hints"
+
 for name in api db aaa 0; do mayfly entry delete --dir "$a" spiffe://test.example/$name --json >/dev/null; done
 for name in web web/two; do entry spiffe://test.example/$name --parent "$host" --selector "unix:uid:$me" --ttl 10; done
 entry spiffe://test.example/other --parent "$host" --selector unix:uid:65533 --ttl 10
