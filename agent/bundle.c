@@ -120,10 +120,8 @@ static void from_state(struct agent *a)
         return;
     /* Only beside the roots that are trusted now: another trust_bundle may have been configured since. */
     if (bytes_eq((struct bytes){a->self.trust.roots_pem.p, a->self.trust.roots_pem.len}, doc.roots_pem.p,
-                 doc.roots_pem.len)) {
-        struct buf *none = calloc(1, sizeof *none);
-        a->bundles = none ? bundle_make(a->config->trust_domain, &doc, none, 0, &e) : NULL;
-    }
+                 doc.roots_pem.len))
+        a->bundles = self_bundles(&a->self, &doc, &e);
     bundle_doc_free(&doc);
 }
 

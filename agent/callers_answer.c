@@ -75,6 +75,17 @@ static bool waited_long(const struct agent *a, const struct call *k)
     return clock_mono_ms() - k->since_ms > (a->reachable && a->entries_known ? WAIT_IN_QUEUE_MS : WAIT_MS);
 }
 
+/* What is lacking before anybody can be told what is its. */
+static const char *lacking(const struct agent *a)
+{
+    if (!a->entries_known && a->own.until_ms <= clock_wall_ms())
+        return "the agent has no identity of its own yet";
+    if (a->gate_failures > 0)
+        return a->entries_known ? "the agent has no bundle yet: its authority does not answer"
+                                : "the agent has not learned its entries yet: its authority does not answer";
+    return a->entries_known ? "the agent has no bundle yet" : "the agent has not learned its entries yet";
+}
+
 /* Nothing for it in the list: perhaps in one that is newer than the question. */
 static void answer_none(struct caller *c, struct call *k)
 {
@@ -94,7 +105,7 @@ void answer_watch(struct caller *c, struct call *k)
     bool late = waited_long(a, k) && !k->answered;
     if (!a->entries_known || !a->bundles) {
         if (late)
-            waiting_fail(c, k, WL_UNAVAILABLE, "the agent has no identity of its own yet");
+            waiting_fail(c, k, WL_UNAVAILABLE, lacking(a));
         return;
     }
     if (c->matched_count == 0) {
@@ -164,7 +175,7 @@ void answer_jwt(struct caller *c, struct call *k)
         asked += asked_for(k, c->matched[m]);
     if (!a->entries_known) {
         if (late)
-            waiting_fail(c, k, WL_UNAVAILABLE, "the agent has no identity of its own yet");
+            waiting_fail(c, k, WL_UNAVAILABLE, lacking(a));
         return;
     }
     if (asked == 0) {

@@ -9,6 +9,7 @@
  *   serve.c      the coordinator, as numbered steps
  *   task.c       queues of tasks, threads, and the way back to the loop
  *   notify.c     systemd's readiness and descriptor store;  keep.c  the agent's own keys across a re-execution
+ *   handover.c   what else goes across one of our own, SIGHUP's;  handover_take.c  what of that still serves
  *   self.c       the agent's own identity: keys, evidence, trust;  jobs.c  what the authority thread does
  *   identity.c   what this agent may hand out, by entry;  timing.c  when to renew;  engine.c  renewing
  *   gate.c       whether the authority may be asked now
@@ -86,8 +87,9 @@ void keep_close(struct keep *m);
 #define FD_NAME_KEEP "mayfly-keep"
 #define FD_NAME_API "mayfly-api"
 #define FD_NAME_HTTP "mayfly-http"
+#define FD_NAME_HANDOVER "mayfly-handover"
 struct inherited {
-    int keep, api, http; /* -1: none */
+    int keep, api, http, handover; /* -1: none */
 };
 void notify_inherit(struct inherited *in); /* LISTEN_FDS and its like, taken and unset; once, before any thread */
 void notify_say(const char *text);         /* to $NOTIFY_SOCKET, if there is one */
@@ -96,6 +98,11 @@ void notify_keep(int fd);                  /* in place of what the store holds b
 void notify_execute(const char *exe, char *const argv[], const struct inherited *out, struct err *e);
 
 /* --- self.c: on the authority thread once it runs -------------------------------------------------------------------- */
+#define CRL_BYTES_MAX ANSWER_BIG_MAX
+struct crl_slot { /* of one shard */
+    char etag[ETAG_MAX + 1];
+    struct buf der; /* "" when there is none */
+};
 struct self {
     const struct agent_config *config;
     struct agent_trust trust;
@@ -111,7 +118,7 @@ struct self {
     bool doubted;               /* another session did not help: only self_renew begins one until it knows why */
     bool roots_written;         /* to state_dir, since the start */
     struct buf bundle;          /* the bundle's document as last seen; "" when none */
-    struct crl_slot *crls;      /* owned: one a shard, as last seen (jobs.c) */
+    struct crl_slot *crls;      /* owned: one a shard, as last seen */
     unsigned crls_count;
     int64_t outage_ms;          /* monotonic: when the authority was last not to be reached, and why */
     struct err outage;
@@ -140,7 +147,11 @@ int self_vouch(void *arg, const uint8_t digest[32], struct buf *out, struct err 
 int self_keep(struct self *s, struct err *e); /* writes keep, tells systemd; nothing to do with pkcs11 */
 void self_close(struct self *s);
 
-void self_crls_free(struct self *s); /* jobs.c */
+/* In jobs.c: */
+void self_crls_free(struct self *s);
+bool crl_whole(const struct buf *b); /* DER of a CRL; whoever uses it checks the signature */
+/* The bundle of this document, with the CRLs that are there. */
+struct wl_bundles *self_bundles(struct self *s, const struct bundle_doc *doc, struct err *e);
 
 /* --- jobs.c ---------------------------------------------------------------------------------------------------------- */
 enum job_kind { JOB_SELF, JOB_SVID, JOB_JWT, JOB_ENTRIES, JOB_ARI, JOB_BUNDLE };
@@ -250,6 +261,7 @@ struct agent {
     unsigned gate_failures;
     bool gate_probe;            /* the probe is under way */
     bool reachable;
+    bool answered;              /* it was reached since the start */
     int64_t none_said_ms;       /* the log was last told of a caller without identity; 0: never */
     int64_t clock_offset_ms;    /* wall minus monotonic, as last seen */
     int64_t advice_paid_ms, advice_hurry_ms, advice_rest_ms; /* monotonic: questions are paid for until; see engine.c */

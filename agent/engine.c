@@ -284,10 +284,11 @@ static int64_t due_at(const struct identity *i, int64_t mono, int64_t wall)
     return at < i->retry_mono_ms ? i->retry_mono_ms : at;
 }
 
-/* What nobody wants is kept until it would be renewed. */
-static void let_go(struct identity *i, int64_t wall)
+/* What nobody wants is kept until it would be renewed; or, while that could not be, until it is over: who comes again
+ * (after a re-execution, everybody) would get nothing in its place. */
+static void let_go(const struct agent *a, struct identity *i, int64_t wall)
 {
-    if (!i->is_self && i->svid && i->wanted == 0 && !i->busy && i->renew_wall_ms <= wall)
+    if (a->answered && a->gate_failures == 0 && !i->is_self && i->svid && i->wanted == 0 && !i->busy && i->renew_wall_ms <= wall)
         identity_drop_svid(i);
 }
 
@@ -351,7 +352,7 @@ void engine_run(struct agent *a)
         struct identity *i = k == 0 ? &a->own : a->identities.list[k - 1];
         if (expired(a, i, wall))
             engine_changed(a, i);
-        let_go(i, wall);
+        let_go(a, i, wall);
         int64_t due = look(a, i, mono, wall);
         if (due < next)
             next = due;

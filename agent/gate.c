@@ -57,7 +57,7 @@ void gate_reached(struct agent *a, const struct job *j)
     }
     if (!a->reachable && was_gated)
         log_info("the authority answers again", NULL);
-    a->reachable = true;
+    a->reachable = a->answered = true;
     a->gate_failures = 0;
     if (was_gated) {
         engine_run(a);

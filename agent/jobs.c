@@ -10,7 +10,6 @@
 
 #define SVID_MS 15000
 #define ASK_MS 10000
-#define CRL_BYTES_MAX ANSWER_BIG_MAX
 
 /* --- SVIDs ----------------------------------------------------------------------------------------------------------- */
 
@@ -147,11 +146,6 @@ static int do_jwt(struct job *j, struct err *e)
 
 /* --- bundle and CRLs --------------------------------------------------------------------------------------------------- */
 
-struct crl_slot {
-    char etag[ETAG_MAX + 1];
-    struct buf der; /* "" when there is none */
-};
-
 void self_crls_free(struct self *s)
 {
     for (unsigned i = 0; i < s->crls_count; i++)
@@ -177,8 +171,7 @@ static int crl_slots(struct self *s, unsigned n, bool *changed, struct err *e)
     return 0;
 }
 
-/* Whole DER of a CRL; whoever uses it checks the signature. */
-static bool is_crl(const struct buf *b)
+bool crl_whole(const struct buf *b)
 {
     const uint8_t *p = b->p;
     X509_CRL *crl = b->len ? d2i_X509_CRL(NULL, &p, (long)b->len) : NULL;
@@ -197,7 +190,7 @@ static int crl_fetch(struct self *s, unsigned shard, bool *changed, struct err *
     struct http_request q = {
         .method = "GET", .url = url, .deadline = s->client->deadline, .if_none_match = slot->etag};
     int rc = s->client->transport.send(s->client->transport.arg, &q, &a, e);
-    if (rc == 0 && a.status == 200 && is_crl(&a.body)) {
+    if (rc == 0 && a.status == 200 && crl_whole(&a.body)) {
         *changed = true;
         buf_free(&slot->der);
         slot->der = a.body;
@@ -212,7 +205,7 @@ static int crl_fetch(struct self *s, unsigned shard, bool *changed, struct err *
     return rc;
 }
 
-static struct wl_bundles *bundles_of(struct self *s, const struct bundle_doc *doc, struct err *e)
+struct wl_bundles *self_bundles(struct self *s, const struct bundle_doc *doc, struct err *e)
 {
     size_t n = 0;
     struct buf *crls = calloc(s->crls_count + 1, sizeof *crls);
@@ -252,7 +245,7 @@ static int do_bundle(struct job *j, struct err *e)
                 break;
             }
         j->refresh_hint = s->crls_count && doc.refresh_hint > 60 ? 60 : doc.refresh_hint;
-        if (rc == 0 && changed && !(j->bundles = bundles_of(s, &doc, e)))
+        if (rc == 0 && changed && !(j->bundles = self_bundles(s, &doc, e)))
             rc = -1;
         bundle_doc_free(&doc);
     }

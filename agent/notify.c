@@ -12,6 +12,7 @@
 
 #define FIRST_FD 3 /* SD_LISTEN_FDS_START */
 #define FDS_MAX 16
+#define HANDED_ON 4
 
 /* --- to systemd ------------------------------------------------------------------------------------------------------ */
 
@@ -81,7 +82,9 @@ static void take(struct inherited *in, int fd, const char *name, size_t len)
 {
     bool is_keep = len == strlen(FD_NAME_KEEP) && memcmp(name, FD_NAME_KEEP, len) == 0;
     bool is_http = len == strlen(FD_NAME_HTTP) && memcmp(name, FD_NAME_HTTP, len) == 0;
-    int *slot = is_keep ? &in->keep : is_http ? &in->http : is_listening_unix(fd) ? &in->api : NULL;
+    bool is_handover = len == strlen(FD_NAME_HANDOVER) && memcmp(name, FD_NAME_HANDOVER, len) == 0;
+    int *slot = is_keep ? &in->keep : is_http ? &in->http : is_handover ? &in->handover
+                : is_listening_unix(fd) ? &in->api : NULL;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (!slot) {
         close(fd);
@@ -95,7 +98,7 @@ static void take(struct inherited *in, int fd, const char *name, size_t len)
 void notify_inherit(struct inherited *in)
 {
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
-    *in = (struct inherited){-1, -1, -1};
+    *in = (struct inherited){-1, -1, -1, -1};
     long n = count ? strtol(count, NULL, 10) : 0;
     if (pid && strtol(pid, NULL, 10) == (long)getpid() && n > 0 && n <= FDS_MAX) {
         const char *name = names ? names : "";
@@ -114,11 +117,11 @@ void notify_inherit(struct inherited *in)
 
 void notify_execute(const char *exe, char *const argv[], const struct inherited *out, struct err *e)
 {
-    const int fds[] = {out->keep, out->api, out->http};
-    static const char *const names[] = {FD_NAME_KEEP, FD_NAME_API, FD_NAME_HTTP};
-    int high[3], n = 0;
+    const int fds[] = {out->keep, out->api, out->http, out->handover};
+    static const char *const names[] = {FD_NAME_KEEP, FD_NAME_API, FD_NAME_HTTP, FD_NAME_HANDOVER};
+    int high[HANDED_ON], n = 0;
     char text[32], list[128] = "";
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < HANDED_ON; i++) {
         if (fds[i] < 0)
             continue;
         high[n] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64); /* out of the way of what is put at 3 and on */

@@ -1,5 +1,5 @@
 /* The daemon, as numbered steps. What it starts decides nothing of its own here; see daemon.h. */
-#include "agent/daemon.h"
+#include "agent/handover.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
@@ -122,19 +122,23 @@ static void stop_parts(struct agent *a)
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i])
             event_free(events[i]);
+}
+
+static void drop_state(struct agent *a)
+{
     identities_free(&a->identities);
     wl_bundles_unref(a->bundles);
     a->bundles = NULL;
 }
 
 /* The program anew, by its own path, which may hold another version: its descriptors are all it takes along. */
-static int execute(struct agent *a, const struct agent_serve *o, struct err *e)
+static int execute(struct agent *a, int handover, const struct agent_serve *o, struct err *e)
 {
     union { /* execv changes nothing in it */
         const char *const *in;
         char *const *out;
     } argv = {.in = o->again};
-    struct inherited out = {a->self.keep.fd, a->api_fd, a->http_fd};
+    struct inherited out = {a->self.keep.fd, a->api_fd, a->http_fd, handover};
     notify_execute(o->again[0], argv.out, &out, e);
     return -1;
 }
@@ -172,6 +176,19 @@ static void drop_other_sockets(struct agent *a, const struct agent_serve *o)
     agent_config_free(c);
 }
 
+/* Without what can not be handed over it is as a start is: all of it is obtained anew. */
+static int reload(struct agent *a, struct handover *m, const struct agent_serve *o, struct err *e)
+{
+    struct err why;
+    log_info("reloading", NULL);
+    notify_say("RELOADING=1");
+    drop_other_sockets(a, o);
+    if (a->entries_known && handover_write(m, a, &why) < 0)
+        log_err(LOG_WARN, "SVIDs can not be handed over; they are obtained anew", &why);
+    drop_state(a);
+    return execute(a, m->fd, o, e);
+}
+
 static int loop(struct agent *a, const struct agent_serve *o, struct err *e)
 {
     for (;;) {
@@ -188,13 +205,21 @@ static int loop(struct agent *a, const struct agent_serve *o, struct err *e)
 static int serve(struct agent *a, struct inherited *in, const struct agent_serve *o, struct err *e)
 {
     struct signals signals = {0};
+    struct handover over = {.fd = -1};
+    struct handed handed = {0};
+    struct err why;
     int keep = in->keep, http_fd = -1;
-    in->keep = -1;
+    if (in->handover >= 0 && handover_read(&handed, in->handover, &why) < 0)
+        log_err(LOG_WARN, "what was handed over is of no use", &why);
+    in->keep = in->handover = -1;
     a->own.spiffe_id = a->config->id;
     a->api_fd = in->api;
     a->http_fd = in->http;
     /* 3. what the agent is: trust, keys, a token */
     int rc = self_open(&a->self, a->config, keep, o->token, e);
+    if (rc == 0)
+        handover_take(a, &handed);
+    handed_free(&handed);
     /* 4. the loop, the threads, the sockets */
     if (rc == 0 && !(a->base = event_base_new()))
         rc = err_set(e, ERR_INTERNAL, "event", "cannot make an event loop");
@@ -207,26 +232,27 @@ static int serve(struct agent *a, struct inherited *in, const struct agent_serve
         /* 5. its own SVID, then everybody else's, until told to end */
         bool alive = self_alive(&a->self); /* from here on self is the authority thread's */
         engine_start(a);
+        if (a->entries_known)
+            outputs_entries(a);
         if (alive) {
             entries_poll(a);
             bundle_poll(a);
         }
         rc = loop(a, o, e);
     }
-    /* 6. the way down; a reload keeps the sockets and the agent's own keys */
+    /* 6. the way down; a reload keeps the sockets, the agent's own keys and what still serves */
     if (a->reload && a->http_fd >= 0)
         http_fd = fcntl(a->http_fd, F_DUPFD_CLOEXEC, 3); /* evhttp closes the other */
     signals_stop(&signals);
     stop_parts(a);
     a->http_fd = http_fd;
     if (rc == 0 && a->reload) {
-        log_info("reloading", NULL);
-        notify_say("RELOADING=1");
-        drop_other_sockets(a, o);
-        rc = execute(a, o, e);
+        rc = reload(a, &over, o, e);
     } else if (a->api_fd >= 0) {
         unlink(a->config->socket_path);
     }
+    handover_close(&over);
+    drop_state(a);
     free(a->own.evidence);
     self_close(&a->self);
     if (a->base)

@@ -39,7 +39,7 @@ void texts_free(char **list, size_t n)
     free(list);
 }
 
-static void entry_free(struct entry *x)
+void entry_free(struct entry *x)
 {
     free(x->id);
     free(x->spiffe_id);
@@ -78,14 +78,14 @@ static int text_list(char ***dst, size_t *n, const json_t *v, size_t max, size_t
 static int entry_read(struct entry *x, const json_t *v, struct err *e)
 {
     struct spiffe_id id;
-    const char *name = text_member(v, "id", 256), *spiffe = text_member(v, "spiffe_id", SPIFFE_ID_MAX),
+    const char *name = text_member(v, "id", ENTRY_ID_MAX), *spiffe = text_member(v, "spiffe_id", SPIFFE_ID_MAX),
                *hint = json_maybe_str(v, "hint");
     const json_t *ttl = json_object_get(v, "ttl"), *revision = json_object_get(v, "revision"),
                  *number = json_object_get(v, "number");
     if (!name || !spiffe || spiffe_parse(&id, spiffe, strlen(spiffe), e) < 0 || id.path.len == 0)
         return bad(e, "list of entries", "id or spiffe_id");
     if (!json_is_integer(ttl) || json_integer_value(ttl) < 1 || json_integer_value(ttl) > 86400 * 366 ||
-        !json_is_integer(revision) || (hint && strlen(hint) > 1024))
+        !json_is_integer(revision) || (hint && strlen(hint) > HINT_MAX))
         return bad(e, "list of entries", "ttl, revision or hint");
     if (number && (!json_is_integer(number) || json_integer_value(number) < 0))
         return bad(e, "list of entries", "number");

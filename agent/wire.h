@@ -13,6 +13,8 @@
 #define ENTRY_SELECTORS_MAX 64
 #define ENTRY_DNS_MAX 16
 #define VERSION_TEXT_MAX 128
+#define ENTRY_ID_MAX 256
+#define HINT_MAX 1024
 #define JWT_MAX 16384          /* characters of a compact JWS */
 
 struct entry { /* strings owned */
@@ -31,6 +33,7 @@ struct entry_list {
     size_t n;
 };
 void texts_free(char **list, size_t n); /* each, and the list */
+void entry_free(struct entry *x);
 void entry_list_free(struct entry_list *l);
 int entry_list_parse(struct entry_list *l, struct bytes body, struct err *e);
 
