@@ -260,6 +260,10 @@ struct agent {
     int64_t gate_mono_ms;       /* nothing but one probe before that: it was not to be reached */
     unsigned gate_failures;
     bool gate_probe;            /* the probe is under way */
+    int64_t outage_since;       /* wall s: when the gate closed */
+    int64_t outage_told_ms;     /* monotonic: when the log was last told of it */
+    struct err outage;          /* why, as last seen */
+    bool own_over;              /* the log was told that the agent's own SVID is over */
     bool reachable;
     bool answered;              /* it was reached since the start */
     int64_t none_said_ms;       /* the log was last told of a caller without identity; 0: never */
@@ -307,6 +311,7 @@ bool gate_outage(const struct err *e);               /* the authority was not to
 bool gate_open(struct agent *a);                     /* may it be asked now? */
 void gate_put(struct agent *a, struct job *j);       /* to the authority thread, which owns it until it is back */
 void gate_reached(struct agent *a, const struct job *j); /* every answer passes here first: outage, reasons */
+void gate_tick(struct agent *a);                     /* an outage that lasts is said again */
 
 /* --- entries.c, bundle.c ------------------------------------------------------------------------------------------------------ */
 int entries_start(struct agent *a, struct err *e);

@@ -292,8 +292,21 @@ static void let_go(const struct agent *a, struct identity *i, int64_t wall)
         identity_drop_svid(i);
 }
 
+/* Once: from here on nothing is renewed. (One that is cut off has none that could end, and was told.) */
+static void own_expired(struct agent *a, int64_t wall)
+{
+    bool over = a->own.until_ms > 0 && wall >= a->own.until_ms;
+    const struct err *why = a->gate_failures > 0 ? &a->outage : &a->own.last;
+    if (over && !a->own_over)
+        log_error("the agent's own SVID expired unrenewed: no SVID is renewed until it has another", "id",
+                  a->own.spiffe_id, "why", why->code ? why->msg : "no answer yet", NULL);
+    a->own_over = over;
+}
+
 static bool expired(struct agent *a, struct identity *i, int64_t wall)
 {
+    if (i->is_self)
+        own_expired(a, wall);
     if (i->is_self || !i->svid || wall < i->until_ms)
         return false;
     log_warn("an SVID expired and is served no more", "id", i->spiffe_id, NULL);
@@ -392,6 +405,7 @@ void engine_tick(struct agent *a)
         engine_run(a);
     }
     a->clock_offset_ms = offset;
+    gate_tick(a);
     callers_tick(a);
     outputs_tick(a);
     health_tick(a);

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include <string.h>
 
+#define REMIND_MS (5 * 60 * 1000)
+
 /* Not that it refused: that it could not answer. A server that is not trusted any more is as good as none. */
 bool gate_outage(const struct err *e)
 {
@@ -48,7 +50,11 @@ void gate_reached(struct agent *a, const struct job *j)
         return; /* put before the gate closed */
     a->gate_probe = false;
     if (outage) {
-        a->gate_failures++;
+        a->outage = j->err;
+        if (a->gate_failures++ == 0) {
+            a->outage_since = clock_wall();
+            a->outage_told_ms = clock_mono_ms();
+        }
         a->gate_mono_ms = clock_mono_ms() + renew_backoff_ms(a->gate_failures, 0, dice_throw());
         if (a->reachable || !was_gated)
             log_err(LOG_WARN, "the authority can not be reached; what is valid is served on", &j->err);
@@ -63,4 +69,34 @@ void gate_reached(struct agent *a, const struct job *j)
         engine_run(a);
         entries_poll(a);
     }
+}
+
+/* Of what is held, the first that is over. */
+static const struct identity *first_to_end(const struct agent *a)
+{
+    const struct identity *first = NULL;
+    for (size_t k = 0; k < a->identities.n; k++) {
+        const struct identity *i = a->identities.list[k];
+        if (i->svid && (!first || i->until_ms < first->until_ms))
+            first = i;
+    }
+    return first;
+}
+
+/* Whoever looks at the log in the third hour of it is to see what goes on, and how long that may still be so. */
+void gate_tick(struct agent *a)
+{
+    char since[21], own[21], end[21] = "none";
+    int64_t now = clock_mono_ms();
+    if (a->gate_failures == 0 || now - a->outage_told_ms < REMIND_MS)
+        return;
+    const struct identity *first = first_to_end(a);
+    clock_rfc3339(since, a->outage_since);
+    clock_rfc3339(own, a->own.until_ms / 1000);
+    if (first)
+        clock_rfc3339(end, first->until_ms / 1000);
+    log_warn("the authority still can not be reached; what is valid is served on", "since", since, "why", a->outage.msg,
+             "the agent's own SVID ends", a->own.until_ms ? own : "none", "the next SVID to end", end, "id",
+             first ? first->spiffe_id : "", NULL);
+    a->outage_told_ms = now;
 }
