@@ -106,6 +106,13 @@ static void cut_off(struct agent *a, const struct err *why)
     a->own.renew_wall_ms = a->own.ari_mono_ms = INT64_MAX;
 }
 
+static void count_svid(struct agent *a, const struct job *j)
+{
+    struct counters *c = &a->counters;
+    bool ok = j->err.code == ERR_NONE;
+    *(j->renewal ? ok ? &c->renewals_ok : &c->renewals_failed : ok ? &c->new_ok : &c->new_failed) += 1;
+}
+
 static void on_self(struct task *t)
 {
     struct job *j = (struct job *)t;
@@ -114,7 +121,7 @@ static void on_self(struct task *t)
     if (t->worked) {
         a->own.tried = true;
         bool ok = j->err.code == ERR_NONE;
-        *(ok ? &a->counters.renewals_ok : &a->counters.renewals_failed) += 1;
+        count_svid(a, j);
         if (ok)
             self_came(a, j);
         else
@@ -146,8 +153,7 @@ static void on_svid(struct task *t)
     struct identity *i = t->worked ? identity_find(&a->identities, j->entry_id) : NULL;
     bool ok = j->err.code == ERR_NONE;
     if (t->worked)
-        *(j->renewal ? ok ? &a->counters.renewals_ok : &a->counters.renewals_failed
-                     : ok ? &a->counters.new_ok : &a->counters.new_failed) += 1;
+        count_svid(a, j);
     if (i) { /* else its entry was deleted meanwhile: what came is nobody's */
         i->busy = false;
         i->tried = true;
@@ -245,7 +251,7 @@ static bool ask(struct agent *a, struct identity *i)
         return false;
     }
     strcpy(j->cert_id, i->cert_id);
-    j->renewal = i->svid != NULL;
+    j->renewal = i->is_self ? i->until_ms > 0 : i->svid != NULL; /* after a start, or cut off, its own is new */
     j->task.done = i->is_self ? on_self : on_svid;
     i->busy = true;
     gate_put(a, j);

@@ -110,11 +110,13 @@ static void test_agent_revoked(void **state)
     turn(f, 100);
     assert_int_equal(f->orders, orders);
     /* As if by a new token. */
+    uint64_t new_ones = f->a.counters.new_ok;
     f->svid_revoked = false;
     f->advices = 0;
     TURN_UNTIL(f, f->a.own.until_ms > 0 && i->svid != first);
     assert_true(f->s.accounts <= sessions + 1);
     assert_true(self_alive(&f->a.self));
+    assert_int_equal(f->a.counters.new_ok, new_ones + 1); /* that is no renewal: there was none any more */
     wl_svid_unref(first);
 }
 
