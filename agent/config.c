@@ -334,8 +334,13 @@ static int fill_audience(struct load *l, struct agent_files *f, const struct raw
 
 static int fill_file(struct load *l, struct agent_files *f, const struct raw_files *r)
 {
+    struct spiffe_id id;
+    const char *domain = l->c->trust_domain;
     if (set_id(l, &f->id, "files", r->id) < 0)
         return -1;
+    if (spiffe_parse(&id, f->id, strlen(f->id), l->e) < 0 || !bytes_eq_str(id.trust_domain, domain))
+        return refuse(l, "files", "config-id", "%s is not of the agent's trust domain, %s: its authority issues no other",
+                      r->id, domain);
     if (r->dir[0] != '/')
         return refuse(l, "files", "config-path", "dir of %s must be an absolute path", r->id);
     if (set_path(l, &f->dir, "files", r->dir) < 0 || find_owner(l, f, r) < 0 ||

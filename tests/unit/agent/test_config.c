@@ -117,6 +117,7 @@ static void test_refusals(void **state)
     refused("server: https://x\nid: nonsense\n", "config-id", 2, "");
     refused(BASE "files: [{id: spiffe://example.org/a, dir: rel}]\n", "config-path", 3, "absolute");
     refused(BASE "files: [{id: spiffe://example.org/a}]\n", "config-schema", 3, "dir");
+    refused(BASE "files: [{id: spiffe://example.com/a, dir: /x}]\n", "config-id", 3, "trust domain, example.org");
     refused(BASE "files: [{id: spiffe://example.org/a, dir: /x, mode: \"0644\"}]\n", "config-mode", 3, "0640");
     refused(BASE "files: [{id: spiffe://example.org/a, dir: /x, owner: no-such-user-here}]\n", "config-owner", 3,
             "no-such-user-here");
