@@ -86,14 +86,15 @@ static const char *lacking(const struct agent *a)
     return a->entries_known ? "the agent has no bundle yet" : "the agent has not learned its entries yet";
 }
 
-/* Nothing for it in the list: perhaps in one that is newer than the question. */
+/* Nothing (that it asked for) for it in the list: perhaps in one that is newer than the question. */
 static void answer_none(struct caller *c, struct call *k)
 {
     if (clock_mono_ms() - k->since_ms < WAIT_ENTRY_MS && entries_hurry(c->agent, k->since_ms))
         return;
     if (c->matched_count == 0)
         caller_say_none(c);
-    waiting_fail(c, k, WL_PERMISSION_DENIED, "no identity issued");
+    waiting_fail(c, k, WL_PERMISSION_DENIED,
+                 c->matched_count == 0 ? "no identity issued" : "the SPIFFE ID asked for is none of the caller's");
 }
 
 void answer_watch(struct caller *c, struct call *k)
