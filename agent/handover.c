@@ -125,28 +125,28 @@ static void fill(uint8_t *p, const struct identities *s, size_t secrets, const s
 
 void handover_close(struct handover *m)
 {
-    if (m->map && m->locked)
-        secret_wipe(m->map, m->locked);
-    if (m->map)
+    if (m->map) {
+        secret_wipe(m->map, m->secret); /* also where it could not be locked */
         munmap(m->map, m->len);
+    }
     if (m->fd >= 0)
         close(m->fd);
     *m = (struct handover){.fd = -1};
 }
 
 /* Locked before anything secret is written to it. */
-static int map(struct handover *m, size_t len, size_t locked, struct err *e)
+static int map(struct handover *m, size_t len, size_t secret, struct err *e)
 {
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
     if (p == MAP_FAILED)
         return err_errno(e, "handover", "cannot map what is handed over");
     m->map = p;
     m->len = len;
+    m->secret = secret;
     madvise(p, len, MADV_DONTDUMP);
-    if (mlock(p, locked) < 0)
+    if (mlock(p, secret) < 0)
         return err_errno(e, "secret-memory",
                          "cannot lock the keys that are handed over; raise the memlock limit (LimitMEMLOCK= in the unit)");
-    m->locked = locked;
     return 0;
 }
 

@@ -6,7 +6,7 @@
 struct handover { /* a memfd that holds private keys: wiped when closed */
     int fd; /* -1: none */
     void *map;
-    size_t len, locked;
+    size_t len, secret; /* of the first bytes, those that are locked and wiped */
 };
 struct handed { /* as it was parsed: nothing of it is verified */
     char *id, *server; /* owned; NULL: nothing was handed over */
