@@ -338,7 +338,7 @@ extern const struct wl_provider provider_calls;            /* arg is the agent *
 struct jwt_found {
     const char *svid; /* borrowed */
     bool fresh, busy;
-    int64_t half, expires;   /* wall s */
+    int64_t from, half, expires; /* wall s; from: when it was issued, or came, by a clock that is ahead */
     int64_t failed_mono_ms;  /* the last attempt; 0: it went well */
     const struct err *why;
 };
@@ -354,6 +354,8 @@ void outputs_entries(struct agent *a);
 void outputs_tick(struct agent *a);
 bool outputs_ready(const struct agent *a, char *why, size_t cap);
 size_t outputs_written(const struct agent *a);
+/* A set of files of i holds a JWT-SVID past renewal, as renew_overdue judges SVIDs. */
+bool outputs_overdue(const struct agent *a, const struct identity *i);
 void outputs_stop(struct agent *a);
 int health_start(struct agent *a, struct err *e);
 bool health_ready(struct agent *a, char *why, size_t cap);

@@ -82,14 +82,15 @@ static void identities(const struct agent *a, struct buf *b)
         const struct identity *i = a->identities.list[k];
         held += i->svid != NULL;
         wanted += i->wanted > 0;
-        overdue += i->wanted > 0 && i->tried && late(i, wall);
+        overdue += i->wanted > 0 && ((i->tried && late(i, wall)) || outputs_overdue(a, i));
         if (i->svid && i->wanted > 0 && i->until_ms - wall < least)
             least = i->until_ms - wall;
     }
     gauge(b, "entries", "Entries whose parent is this agent.", (double)a->identities.n);
     gauge(b, "identities", "SVIDs held.", (double)held);
     gauge(b, "identities_wanted", "Identities that somebody wants now.", (double)wanted);
-    gauge(b, "identities_overdue", "Wanted identities without an SVID, or past renewal.", (double)overdue);
+    gauge(b, "identities_overdue", "Wanted identities without an SVID, or past renewal; also of a JWT-SVID in files.",
+          (double)overdue);
     gauge(b, "own_expiry_seconds", "Until the agent's own SVID expires.",
           a->own.until_ms > wall ? (double)(a->own.until_ms - wall) / 1000 : 0);
     gauge(b, "least_expiry_seconds", "Until the first SVID expires, the agent's own among them.",

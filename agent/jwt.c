@@ -61,6 +61,7 @@ struct jwt_found jwt_find(const struct identity *i, char *const *audience, size_
     int64_t life = k->expires - k->from, age = (clock_mono_ms() - k->came_mono_ms) / 1000;
     if (k->svid && now < k->expires && age < life) {
         f.svid = k->svid;
+        f.from = k->from;
         f.half = k->from + life / 2;
         f.expires = k->expires;
         f.fresh = now < f.half && age < life / 2;

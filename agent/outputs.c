@@ -27,7 +27,7 @@ struct output {
     struct identity *identity;   /* wanted by this output; NULL: no entry that fits */
     struct wl_svid *written;     /* owned: the SVID that stands there; NULL: none since start */
     struct wl_bundles *bundles;  /* owned: as it stands there */
-    int64_t jwt_expires;         /* of the token there */
+    int64_t jwt_from, jwt_expires; /* of the token there, wall s; 0: none */
     bool writing, said;
     int64_t retry_mono_ms;
     bool due, telling;           /* what stands there is to be told to its program; that is under way */
@@ -189,7 +189,7 @@ struct writing {
     struct wl_svid *svid;       /* owned */
     struct wl_bundles *bundles; /* owned */
     char *jwt;                  /* owned; NULL: none */
-    int64_t jwt_expires;
+    int64_t jwt_from, jwt_expires;
     struct err err;
 };
 
@@ -226,6 +226,7 @@ static void keep_written(struct output *o, struct writing *w)
     wl_bundles_unref(o->bundles);
     o->written = w->svid;
     o->bundles = w->bundles;
+    o->jwt_from = w->jwt_from;
     o->jwt_expires = w->jwt_expires;
     w->svid = NULL;
     w->bundles = NULL;
@@ -270,6 +271,7 @@ static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *
         free(w);
         return;
     }
+    w->jwt_from = jwt->from;
     w->jwt_expires = jwt->expires;
     o->writing = true;
     queue_put(o->agent->writer, &w->task);
@@ -349,18 +351,57 @@ size_t outputs_written(const struct agent *a)
     return n;
 }
 
+/* An SVID's rule: renewed at half of its life, late at two thirds. */
+static bool jwt_late(const struct output *o)
+{
+    return o->written && o->jwt_expires > 0 && renew_overdue(o->jwt_from * 1000, o->jwt_expires * 1000, clock_wall_ms());
+}
+
+bool outputs_overdue(const struct agent *a, const struct identity *i)
+{
+    bool late = false;
+    for (size_t k = 0; k < a->outputs_count && !late; k++)
+        late = a->outputs[k].identity == i && jwt_late(&a->outputs[k]);
+    return late;
+}
+
+static void say_jwt_late(const struct output *o, char *dst, size_t cap)
+{
+    char when[21];
+    struct jwt_found jwt = jwt_find(o->identity, o->config->audience, o->config->audience_count, clock_wall());
+    bool over = o->jwt_expires <= clock_wall(), why = jwt.failed_mono_ms > 0;
+    clock_rfc3339(when, over ? o->jwt_expires : o->jwt_from + (o->jwt_expires - o->jwt_from) / 2);
+    snprintf(dst, cap, "%s %s%s%.300s", over ? "its JWT-SVID expired at" : "its JWT-SVID is past renewal, due since", when,
+             why ? ": " : "", why ? jwt.why->msg : "");
+}
+
+/* False: what is wrong with it is in why. */
+static bool output_ready(const struct output *o, char *why, size_t cap)
+{
+    const struct err *bad = o->write_error.code != ERR_NONE ? &o->write_error : &o->reload_error;
+    if (!o->identity)
+        snprintf(why, cap, "no entry that fits");
+    else if (bad->code != ERR_NONE)
+        snprintf(why, cap, "%.400s", bad->msg);
+    else if (!o->written)
+        snprintf(why, cap, "not written yet");
+    else if (!o->reloaded)
+        snprintf(why, cap, "its program is not told yet");
+    else if (jwt_late(o))
+        say_jwt_late(o, why, cap);
+    else
+        return true;
+    return false;
+}
+
 bool outputs_ready(const struct agent *a, char *why, size_t cap)
 {
+    char what[420];
     for (size_t k = 0; k < a->outputs_count; k++) {
         const struct output *o = &a->outputs[k];
-        const struct err *bad = o->write_error.code != ERR_NONE ? &o->write_error : &o->reload_error;
-        if (o->written && o->reloaded && bad->code == ERR_NONE && o->identity)
+        if (output_ready(o, what, sizeof what))
             continue;
-        snprintf(why, cap, "files of %.200s in %.200s: %.400s", o->config->id, o->config->dir,
-                 !o->identity            ? "no entry that fits"
-                 : bad->code != ERR_NONE ? bad->msg
-                 : !o->written           ? "not written yet"
-                                         : "its program is not told yet");
+        snprintf(why, cap, "files of %.200s in %.200s: %s", o->config->id, o->config->dir, what);
         return false;
     }
     return true;

@@ -1,0 +1,149 @@
+/* Sets of files in the engine: when one is as it should be, and what makes it be written anew. */
+#include "unit/agent/engine_fixture.h"
+#include "unit/agent/jwt_token.h"
+#include "agent/output.h"
+
+#define ID "spiffe://example.org/web"
+
+struct set { /* one set of files, of ID */
+    char dir[300], selector[64], reload[400];
+    struct agent_files files;
+};
+
+static struct wl_bundles *bundles(const struct fixture *f)
+{
+    struct err e;
+    struct bundle_doc doc = {0};
+    struct buf *none = calloc(1, sizeof *none);
+    buf_init(&doc.roots_der, BUNDLE_MAX);
+    assert_int_equal(x509_to_der(&doc.roots_der, f->pki.root, &e), 0);
+    struct wl_bundles *b = bundle_make("example.org", &doc, none, 0, &e);
+    assert_non_null(b);
+    buf_free(&doc.roots_der);
+    return b;
+}
+
+static struct identity *set_start(struct fixture *f, struct set *s)
+{
+    struct err e;
+    void *none = NULL;
+    assert_int_equal(scratch_make(&none), 0);
+    snprintf(s->dir, sizeof s->dir, "%s/out", scratch);
+    snprintf(s->reload, sizeof s->reload, "echo x >>%s/told", scratch);
+    snprintf(s->selector, sizeof s->selector, "files:dir:%.50s", s->dir);
+    s->files.id = (char *)(uintptr_t)ID;
+    s->files.dir = s->dir;
+    s->files.uid = (uid_t)-1;
+    s->files.gid = (gid_t)-1;
+    s->files.mode = 0600;
+    s->files.reload = s->reload;
+    s->files.reload_timeout = 60;
+    f->config.files = &s->files;
+    f->config.files_count = 1;
+    f->a.bundles = bundles(f);
+    struct identity *i = add(f, "web");
+    free(i->selectors[0]);
+    i->selectors[0] = strdup(s->selector);
+    assert_int_equal(outputs_start(&f->a, &e), 0);
+    outputs_entries(&f->a);
+    engine_run(&f->a);
+    return i;
+}
+
+/* Who is under way comes back first: it is of a set. */
+static void set_stop(struct fixture *f)
+{
+    struct agent *a = &f->a;
+    void *none = NULL;
+    a->stopping = true;
+    struct queue **const all[] = {&a->authority, &a->attestors, &a->writer, &a->hooks};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        queue_free(*all[i]);
+        *all[i] = NULL;
+    }
+    post_free(a->post);
+    a->post = NULL;
+    outputs_stop(a);
+    wl_bundles_unref(a->bundles);
+    a->bundles = NULL;
+    scratch_remove(&none);
+    set_clock(0);
+}
+
+static bool ready(struct fixture *f)
+{
+    char why[1024];
+    return outputs_ready(&f->a, why, sizeof why);
+}
+
+static void not_ready(struct fixture *f, const char *want)
+{
+    char why[1024] = "ready";
+    bool is = outputs_ready(&f->a, why, sizeof why);
+    if (is || !strstr(why, want))
+        fail_msg("'%s' is not in '%s'", want, why);
+}
+
+/* --- JWT-SVIDs ------------------------------------------------------------------------------------------- */
+
+static void sign(struct buf *token, EVP_PKEY *k, int64_t exp)
+{
+    char claims[200];
+    snprintf(claims, sizeof claims, "{\"sub\":\"" ID "\",\"aud\":[\"db\"],\"exp\":%lld}", (long long)exp);
+    jwt_sign(token, k, "ES256", "{\"alg\":\"ES256\",\"kid\":\"k\",\"typ\":\"JWT\"}", claims);
+    assert_non_null(buf_cstr(token));
+}
+
+/* A set whose token is past renewal is not as it should be, though its certificate is good; and it says since when. */
+static void test_jwt_late(void **state)
+{
+    static char db[] = "db", *audience[] = {db};
+    struct fixture *f = *state;
+    struct agent *a = &f->a;
+    struct set s = {.files = {.audience = audience, .audience_count = 1}};
+    struct buf first, second;
+    EVP_PKEY *k = pki_key();
+    buf_init(&a->self.bundle, 65536);
+    buf_str(&a->self.bundle, "{\"keys\":[");
+    jwt_ec_key(&a->self.bundle, k, "k", "P-256", 32);
+    buf_str(&a->self.bundle, "]}");
+    sign(&first, k, PKI_NOW + 300);
+    sign(&second, k, PKI_NOW + 1200);
+    f->jwt = (const char *)first.p;
+    struct identity *i = set_start(f, &s), *other = add(f, "other");
+    TURN_UNTIL(f, ready(f));
+    assert_false(outputs_overdue(a, i));
+    f->jwt = NULL; /* from now on refused; nothing of it is under way */
+    set_clock(170); /* past half of its life, when it should have been renewed; an SVID would not be late either */
+    TURN_UNTIL(f, a->counters.jwt_failed > 0);
+    assert_true(ready(f));
+    assert_false(outputs_overdue(a, i));
+    set_clock(215);
+    not_ready(f, "its JWT-SVID is past renewal, due since 2030-03-17T17:49:");
+    not_ready(f, ": the authority refuses");
+    assert_true(outputs_overdue(a, i));
+    assert_false(outputs_overdue(a, other));
+    set_clock(301);
+    not_ready(f, "its JWT-SVID expired at 2030-03-17T17:51:40Z: ");
+    assert_true(outputs_overdue(a, i));
+    set_clock(215);
+    TURN_UNTIL(f, !jwt_find(i, audience, 1, PKI_NOW + 215).busy);
+    f->jwt = (const char *)second.p;
+    f->jwt_life = 1200;
+    jwt_cache_free(i); /* no rest after the failure */
+    TURN_UNTIL(f, ready(f));
+    assert_false(outputs_overdue(a, i));
+    set_stop(f);
+    buf_free(&a->self.bundle);
+    buf_free(&first);
+    buf_free(&second);
+    EVP_PKEY_free(k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_jwt_late, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
