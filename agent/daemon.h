@@ -16,7 +16,7 @@
  *   entries.c    the list of entries, polled;  bundle.c  roots, JWT keys and CRLs
  *   callers.c    who is connected, attested;  callers_answer.c  what each is told;  provider.c  answers for workload/
  *   jwt.c        JWT-SVIDs and their cache
- *   outputs.c    sets of files;  health.c  /live /ready /metrics
+ *   outputs.c    sets of files;  outputs_watch.c  whether they stand;  health.c  /live /ready /metrics
  */
 #ifndef AGENT_DAEMON_H
 #define AGENT_DAEMON_H
@@ -347,7 +347,7 @@ struct jwt_found jwt_find(const struct identity *i, char *const *audience, size_
 int jwt_fetch(struct agent *a, struct identity *i, char *const *audience, size_t n, struct err *e);
 void jwt_cache_free(struct identity *i);
 
-/* --- outputs.c, health.c ------------------------------------------------------------------------------------------------------------ */
+/* --- outputs.c, outputs_watch.c, health.c ------------------------------------------------------------------------------------------------------------ */
 int outputs_start(struct agent *a, struct err *e);
 void outputs_changed(struct agent *a, struct identity *i); /* NULL: all; also for a JWT-SVID */
 void outputs_entries(struct agent *a);

@@ -140,15 +140,20 @@ static int set_fill(int fd, const struct folder_file *list, unsigned want, struc
     return FAULT("output-staged") ? err_set(e, ERR_IO, "fault", "fault output-staged") : 0;
 }
 
-static int set_write(int dir, const struct folder_file *list, unsigned want, struct err *e)
+static int set_write(int dir, const struct folder_file *list, unsigned want, struct output_stamp *stamp, struct err *e)
 {
+    struct stat st;
     unsigned n, current = set_current(dir);
     set_sweep(dir, current);
     int fd = set_create(dir, current, &n, e);
     if (fd < 0)
         return -1;
     int rc = set_fill(fd, list, want, e);
+    if (rc == 0 && fstat(fd, &st) < 0)
+        rc = err_errno(e, "out-write", "cannot examine the set");
     close(fd);
+    if (rc == 0 && stamp)
+        *stamp = (struct output_stamp){.number = n, .names = want, .dev = st.st_dev, .ino = st.st_ino};
     if (rc == 0)
         rc = links_prepare(dir, want, e);
     if (rc == 0 && FAULT("output-linked"))
@@ -171,12 +176,26 @@ int output_write(const struct output_config *c, const struct output_set *s, stru
         rc = output_folder(&d, c, e);
     if (rc == 0) {
         unsigned want = list_files(list, c, s, &x);
-        rc = set_write(d.fd, list, want, e);
+        rc = set_write(d.fd, list, want, s->stamp, e);
         if (rc < 0)
             err_wrap(e, "%s", c->dir);
         folder_close(&d);
     }
     contents_free(&x);
+    return rc;
+}
+
+int output_stands(const struct output_config *c, const struct output_stamp *was, struct err *e)
+{
+    int fd = walk_open(c->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, false);
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+        return 0;
+    if (fd < 0)
+        return err_errno(e, "out-dir", "cannot open the folder %s", c->dir);
+    int rc = set_stands(fd, was);
+    if (rc < 0)
+        err_errno(e, "out-dir", "cannot examine the folder %s", c->dir);
+    close(fd);
     return rc;
 }
 

@@ -32,16 +32,25 @@ struct output_config { /* of one set; strings not owned */
     int signal;
     unsigned reload_timeout_ms; /* 0: 10 s */
 };
+struct output_stamp { /* of a set in place */
+    unsigned number, names; /* ..set-<number>; its files, by place in output_names */
+    dev_t dev;
+    ino_t ino;
+};
 struct output_set { /* borrowed for the call */
     const char *spiffe_id;
     struct bytes chain_pem, bundle_pem;
     const struct secret *key_der; /* PKCS#8; its PEM is made in locked memory */
     struct bytes jwt;        /* empty: no file */
+    struct output_stamp *stamp; /* filled; NULL: not wanted */
 };
 /* Tries whether a set can be written; makes the folder. */
 int output_try(const struct output_config *c, struct err *e);
 /* Writes and swaps. Rules "out-dir", "out-write", "out-space", "out-owner". Blocks: for a worker thread. */
 int output_write(const struct output_config *c, const struct output_set *s, struct err *e);
+/* What was written is still what readers find by its names: 1. It is gone, in part or whole, or another is in its place: 0.
+ * -1: it can not be told now. What the files say is not looked at. Blocks. */
+int output_stands(const struct output_config *c, const struct output_stamp *was, struct err *e);
 /* Takes the set, its links and the lock away; files of other names stay, and so does the folder. */
 int output_remove(const char *dir, struct err *e);
 /* The hook, then the signal, where configured. Fails when the hook does (rule "reload"), never undoes the swap.

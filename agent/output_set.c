@@ -219,6 +219,46 @@ int set_swap(int dir, unsigned n, unsigned want, struct err *e)
     return rc == 0 && fsync(dir) < 0 ? err_errno(e, "out-write", "cannot sync the folder") : rc;
 }
 
+/* What says that there is none, against what keeps us from looking. */
+static int not_there(void)
+{
+    return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EINVAL ? 0 : -1;
+}
+
+static int files_stand(int dir, int set, unsigned names)
+{
+    struct stat st;
+    for (int i = 0; i < OUTPUT_NAMES; i++) {
+        if (!(names & 1u << i))
+            continue;
+        errno = EINVAL; /* a link to elsewhere */
+        if (!link_is_ours(dir, output_names[i]) || fstatat(set, output_names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+            return not_there();
+        if (!S_ISREG(st.st_mode))
+            return 0;
+    }
+    return 1;
+}
+
+int set_stands(int dir, const struct output_stamp *was)
+{
+    char name[32];
+    struct stat st;
+    errno = EINVAL;
+    if (set_current(dir) != was->number)
+        return not_there();
+    set_name(name, was->number);
+    int fd = folder_at(dir, name), rc = 0;
+    if (fd < 0)
+        return not_there();
+    if (fstat(fd, &st) < 0)
+        rc = -1;
+    else if (st.st_dev == was->dev && st.st_ino == was->ino)
+        rc = files_stand(dir, fd, was->names);
+    close(fd);
+    return rc;
+}
+
 void names_remove(int dir)
 {
     for (int i = 0; i < OUTPUT_NAMES; i++)

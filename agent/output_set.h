@@ -26,6 +26,8 @@ void set_sweep(int dir, unsigned keep);
 int links_prepare(int dir, unsigned want, struct err *e);
 /* ..data now leads to set n; then the prepared links are put in place, and those not wanted are taken away. */
 int set_swap(int dir, unsigned n, unsigned want, struct err *e);
+/* As output_stands, in the open folder; -1 with errno. */
+int set_stands(int dir, const struct output_stamp *was);
 /* What links_prepare made. */
 void links_drop(int dir);
 /* Every link of ours, ..data, all sets and the lock. */

@@ -1,8 +1,9 @@
 /* Sets of files, as configured: each wants the identity of its SPIFFE ID, and is written on a thread of its own when
  * that or the bundle changes. Its program is told on other threads, so that a hook that hangs keeps no other set
- * from being written. The agent itself vouches for what stands there: owner, group and folder. */
+ * from being written. The agent itself vouches for what stands there: owner, group and folder. Whether it still stands:
+ * outputs_watch.c. */
 #include "agent/daemon.h"
-#include "agent/output.h"
+#include "agent/outputs_parts.h"
 #include "agent/pem.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,29 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RETRY_MS 5000
 #define RELOAD_RETRIES_MAX 4 /* doublings: then every 80 s */
 #define SEEK_MS 60000 /* so long its entry is asked for each second, and then as often as the list is asked for anyhow */
-
-struct output {
-    struct agent *agent;
-    const struct agent_files *config;
-    struct output_config files;
-    char *selectors[8]; /* owned */
-    size_t selectors_count;
-    struct identity *identity;   /* wanted by this output; NULL: no entry that fits */
-    struct wl_svid *written;     /* owned: the SVID that stands there; NULL: none since start */
-    struct wl_bundles *bundles;  /* owned: as it stands there */
-    int64_t jwt_from, jwt_expires; /* of the token there, wall s; 0: none */
-    bool writing, said;
-    int64_t retry_mono_ms;
-    bool due, telling;           /* what stands there is to be told to its program; that is under way */
-    bool reloaded;               /* its program was told of a set since the start */
-    unsigned reload_failures;    /* since the hook last went well */
-    int64_t reload_mono_ms;      /* what is due waits until then */
-    int64_t missed_mono_ms;      /* since when it has no identity; 0: it has one, or nothing is known yet */
-    struct err write_error, reload_error; /* of the last try; ERR_NONE: well */
-};
 
 /* --- evidence ----------------------------------------------------------------------------------------------------------- */
 
@@ -169,7 +149,7 @@ static void on_told(struct task *t)
 
 static void tell(struct output *o)
 {
-    if (!o->due || o->telling || o->writing || o->agent->stopping || clock_mono_ms() < o->reload_mono_ms || hook_runs(o))
+    if (!o->due || o->telling || o->writing || o->lost || o->agent->stopping || clock_mono_ms() < o->reload_mono_ms || hook_runs(o))
         return;
     struct telling *w = calloc(1, sizeof *w);
     if (!w)
@@ -190,6 +170,7 @@ struct writing {
     struct wl_bundles *bundles; /* owned */
     char *jwt;                  /* owned; NULL: none */
     int64_t jwt_from, jwt_expires;
+    struct output_stamp stamp;
     struct err err;
 };
 
@@ -205,6 +186,7 @@ static int write_now(struct writing *w, struct err *e)
                              .chain_pem = {chain.p, chain.len},
                              .bundle_pem = {roots.p, roots.len},
                              .key_der = &w->svid->key,
+                             .stamp = &w->stamp,
                              .jwt = {(const uint8_t *)w->jwt, w->jwt ? strlen(w->jwt) : 0}};
     if (rc == 0)
         rc = output_write(&w->output->files, &set, e);
@@ -228,6 +210,8 @@ static void keep_written(struct output *o, struct writing *w)
     o->bundles = w->bundles;
     o->jwt_from = w->jwt_from;
     o->jwt_expires = w->jwt_expires;
+    o->stamp = w->stamp;
+    o->lost = false;
     w->svid = NULL;
     w->bundles = NULL;
     log_info("a set of files was written", "id", o->config->id, "dir", o->config->dir, NULL);
@@ -274,6 +258,7 @@ static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *
     w->jwt_from = jwt->from;
     w->jwt_expires = jwt->expires;
     o->writing = true;
+    o->writes++;
     queue_put(o->agent->writer, &w->task);
 }
 
@@ -283,7 +268,7 @@ static bool same_roots(const struct wl_bundles *a, const struct wl_bundles *b)
 }
 
 /* Writes when what should stand there is another than what does. */
-static void look(struct output *o)
+void output_look(struct output *o)
 {
     struct agent *a = o->agent;
     struct err e;
@@ -302,7 +287,7 @@ static void look(struct output *o)
         if (!jwt.svid)
             return; /* a set is whole or is not there */
     }
-    if (svid != o->written || !same_roots(a->bundles, o->bundles) || jwt.expires != o->jwt_expires)
+    if (svid != o->written || !same_roots(a->bundles, o->bundles) || jwt.expires != o->jwt_expires || output_again(o))
         put(o, svid, &jwt);
     else
         tell(o);
@@ -314,14 +299,14 @@ void outputs_changed(struct agent *a, struct identity *i)
 {
     for (size_t k = 0; k < a->outputs_count; k++)
         if (!i || a->outputs[k].identity == i)
-            look(&a->outputs[k]);
+            output_look(&a->outputs[k]);
 }
 
 void outputs_entries(struct agent *a)
 {
     for (size_t k = 0; k < a->outputs_count; k++) {
         match(&a->outputs[k]);
-        look(&a->outputs[k]);
+        output_look(&a->outputs[k]);
     }
 }
 
@@ -341,70 +326,8 @@ void outputs_tick(struct agent *a)
     outputs_changed(a, NULL);
     for (size_t k = 0; k < a->outputs_count; k++)
         seek(&a->outputs[k]);
-}
-
-size_t outputs_written(const struct agent *a)
-{
-    size_t n = 0;
     for (size_t k = 0; k < a->outputs_count; k++)
-        n += a->outputs[k].written != NULL;
-    return n;
-}
-
-/* An SVID's rule: renewed at half of its life, late at two thirds. */
-static bool jwt_late(const struct output *o)
-{
-    return o->written && o->jwt_expires > 0 && renew_overdue(o->jwt_from * 1000, o->jwt_expires * 1000, clock_wall_ms());
-}
-
-bool outputs_overdue(const struct agent *a, const struct identity *i)
-{
-    bool late = false;
-    for (size_t k = 0; k < a->outputs_count && !late; k++)
-        late = a->outputs[k].identity == i && jwt_late(&a->outputs[k]);
-    return late;
-}
-
-static void say_jwt_late(const struct output *o, char *dst, size_t cap)
-{
-    char when[21];
-    struct jwt_found jwt = jwt_find(o->identity, o->config->audience, o->config->audience_count, clock_wall());
-    bool over = o->jwt_expires <= clock_wall(), why = jwt.failed_mono_ms > 0;
-    clock_rfc3339(when, over ? o->jwt_expires : o->jwt_from + (o->jwt_expires - o->jwt_from) / 2);
-    snprintf(dst, cap, "%s %s%s%.300s", over ? "its JWT-SVID expired at" : "its JWT-SVID is past renewal, due since", when,
-             why ? ": " : "", why ? jwt.why->msg : "");
-}
-
-/* False: what is wrong with it is in why. */
-static bool output_ready(const struct output *o, char *why, size_t cap)
-{
-    const struct err *bad = o->write_error.code != ERR_NONE ? &o->write_error : &o->reload_error;
-    if (!o->identity)
-        snprintf(why, cap, "no entry that fits");
-    else if (bad->code != ERR_NONE)
-        snprintf(why, cap, "%.400s", bad->msg);
-    else if (!o->written)
-        snprintf(why, cap, "not written yet");
-    else if (!o->reloaded)
-        snprintf(why, cap, "its program is not told yet");
-    else if (jwt_late(o))
-        say_jwt_late(o, why, cap);
-    else
-        return true;
-    return false;
-}
-
-bool outputs_ready(const struct agent *a, char *why, size_t cap)
-{
-    char what[420];
-    for (size_t k = 0; k < a->outputs_count; k++) {
-        const struct output *o = &a->outputs[k];
-        if (output_ready(o, what, sizeof what))
-            continue;
-        snprintf(why, cap, "files of %.200s in %.200s: %s", o->config->id, o->config->dir, what);
-        return false;
-    }
-    return true;
+        output_watch(&a->outputs[k]);
 }
 
 int outputs_start(struct agent *a, struct err *e)

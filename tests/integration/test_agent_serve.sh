@@ -13,9 +13,11 @@ start || fail "the authority does not start"
 entry "$host" --selector agent:host --ttl 30
 entry spiffe://test.example/other --parent "$host" --selector "unix:uid:65533" --ttl 10
 entry "$files" --parent "$host" --selector "files:dir:$work/out/set" --ttl 12
+entry spiffe://test.example/held --parent "$host" --selector "files:dir:$work/out/held" --ttl 3600
 
 agent_config "$host" "files:
-  - {id: $files, dir: $work/out/set, mode: \"0640\", combined: true, jwt_audience: [db], reload: \"echo \$MAYFLY_SPIFFE_ID >>$work/out/hook\"}"
+  - {id: $files, dir: $work/out/set, mode: \"0640\", combined: true, jwt_audience: [db], reload: \"echo \$MAYFLY_SPIFFE_ID >>$work/out/hook\"}
+  - {id: spiffe://test.example/held, dir: $work/out/held, reload: \"echo told >>$work/out/held-told\"}"
 has 'good: ' <<<"$(mayfly-agent serve --config "$work/agent.yaml" --check)" || fail "--check"
 refuses 1 "unknown key" mayfly-agent serve --config "$a/mayfly.yaml" --check
 
@@ -43,7 +45,7 @@ pass "a caller without identity"
 # --- who asks right after its entry was made is not told that there is none
 entries_are() { [ "$(metric mayfly_agent_entries)" = "$1" ]; }
 for n in 1 2 3; do
-  until_true "the list without a new entry" entries_are 2
+  until_true "the list without a new entry" entries_are 3
   entry "spiffe://test.example/new$n" --parent "$host" --selector "unix:uid:$me" --ttl 20
   stream_start
   until_true "an answer about a new entry" test -s "$work/stream.out"
@@ -114,6 +116,18 @@ openssl verify -CAfile "$work/out/set/bundle.pem" -untrusted "$work/out/set/svid
 hooked() { [ "$(grep -c "^$files\$" "$work/out/hook" 2>/dev/null)" -ge "$1" ]; }
 until_true "the hook after two rotations" hooked 3
 pass "files are swapped and their hook is run"
+
+# --- a cleaner takes the set away: it is written again, and its program told, long before the next rotation
+held() { [ -s "$work/out/held/svid.pem" ] && [ "$(wc -l 2>/dev/null <"$work/out/held-told")" -ge "$1" ]; }
+until_true "the set that lives long" held 1
+until_true "ready with it" ready
+first=$(sha256sum <"$work/out/held/svid.pem")
+mv "$work/out/held" "$work/taken" # at once, as no rm is
+until_true "it is written again, and its program told" held 2
+until_true "ready after that" ready
+[ "$(sha256sum <"$work/out/held/svid.pem")" = "$first" ] || fail "it was a rotation"
+[ "$(grep -c 'set of files is gone.*out/held' "$work/agent.log")" = 1 ] || fail "the log does not say once that a set was gone"
+pass "a set that was taken away is written again"
 
 # --- SIGHUP: anew, with the same process ID, the same socket, and no token
 rm "$work/token"

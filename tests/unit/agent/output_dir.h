@@ -34,6 +34,17 @@ static inline int write_set(const struct output_config *c, int n, struct err *e)
     return rc;
 }
 
+static inline int write_stamped(const struct output_config *c, int n, struct output_stamp *stamp)
+{
+    struct a_set x;
+    struct err e;
+    a_set_make(&x, n);
+    x.set.stamp = stamp;
+    int rc = output_write(c, &x.set, &e);
+    secret_free(&x.key);
+    return rc;
+}
+
 static inline void must_write(const struct output_config *c, int n)
 {
     struct err e;

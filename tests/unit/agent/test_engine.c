@@ -229,8 +229,13 @@ static void test_reload_again(void **state)
     TURN_UNTIL(f, a->counters.reloads > 1);
     assert_int_equal(a->counters.reload_failed, 1);
     assert_true(outputs_ready(a, why, sizeof why));
-    queue_stop(a->writer);
-    queue_stop(a->hooks);
+    a->stopping = true;
+    queue_free(a->authority);
+    queue_free(a->writer);
+    queue_free(a->hooks);
+    a->authority = a->writer = a->hooks = NULL;
+    post_free(a->post); /* what is under way comes back while its set is there */
+    a->post = NULL;
     outputs_stop(a);
     wl_bundles_unref(a->bundles);
     void *ignored = NULL;

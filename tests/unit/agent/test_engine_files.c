@@ -1,7 +1,7 @@
 /* Sets of files in the engine: when one is as it should be, and what makes it be written anew. */
 #include "unit/agent/engine_fixture.h"
 #include "unit/agent/jwt_token.h"
-#include "agent/output.h"
+#include "agent/outputs_parts.h"
 
 #define ID "spiffe://example.org/web"
 
@@ -29,7 +29,7 @@ static struct identity *set_start(struct fixture *f, struct set *s)
     void *none = NULL;
     assert_int_equal(scratch_make(&none), 0);
     snprintf(s->dir, sizeof s->dir, "%s/out", scratch);
-    snprintf(s->reload, sizeof s->reload, "echo x >>%s/told", scratch);
+    snprintf(s->reload, sizeof s->reload, "echo x >>%s/told; while [ -e %s/wait ]; do sleep 0.05; done", scratch, scratch);
     snprintf(s->selector, sizeof s->selector, "files:dir:%.50s", s->dir);
     s->files.id = (char *)(uintptr_t)ID;
     s->files.dir = s->dir;
@@ -140,9 +140,69 @@ static void test_jwt_late(void **state)
     EVP_PKEY_free(k);
 }
 
+/* --- sets that are taken away ----------------------------------------------------------------------------- */
+
+/* How often the program was told. */
+static int told(void)
+{
+    struct stat st;
+    return stat(scratch_path("told"), &st) < 0 ? 0 : (int)st.st_size / 2;
+}
+
+static void take_away(const struct set *s)
+{
+    assert_int_equal(nftw(s->dir, scratch_remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static bool stands(const struct set *s)
+{
+    char path[320];
+    snprintf(path, sizeof path, "%s/svid.pem", s->dir);
+    return access(path, R_OK) == 0;
+}
+
+/* What somebody took away is written again, and its program told, though no certificate is new; not without end when he
+ * does so again and again, but another certificate waits for nothing. */
+static void test_taken_away(void **state)
+{
+    struct fixture *f = *state;
+    struct set s = {0};
+    struct identity *i = set_start(f, &s);
+    TURN_UNTIL(f, ready(f));
+    assert_int_equal(told(), 1);
+    scratch_write(scratch_path("wait"), "", 0600);
+    take_away(&s);
+    TURN_UNTIL(f, told() == 2);
+    assert_true(stands(&s));
+    assert_int_equal(outputs_written(&f->a), 1);
+    not_ready(f, "its program is not told yet");
+    assert_int_equal(unlink(scratch_path("wait")), 0);
+    TURN_UNTIL(f, ready(f));
+    int64_t began = clock_mono_ms();
+    take_away(&s);
+    TURN_UNTIL(f, !ready(f));
+    not_ready(f, "gone, or another is in its place");
+    assert_int_equal(outputs_written(&f->a), 0);
+    TURN_UNTIL(f, ready(f));
+    assert_true(clock_mono_ms() - began >= 5000); /* it was the second time */
+    assert_true(stands(&s));
+    assert_int_equal(told(), 3);
+    assert_int_equal(f->orders, 1);
+    take_away(&s);
+    TURN_UNTIL(f, !ready(f));
+    f->a.outputs->again_mono_ms = INT64_MAX;
+    i->renew_wall_ms = clock_wall_ms() - 1;
+    engine_run(&f->a);
+    TURN_UNTIL(f, ready(f));
+    assert_true(stands(&s));
+    assert_int_equal(told(), 4);
+    set_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_taken_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_late, setup, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

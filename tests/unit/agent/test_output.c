@@ -101,6 +101,45 @@ static void wanted_and_no_longer(void **state)
     secret_free(&x.key);
 }
 
+/* Whatever is taken away or put in its place is seen; what others have there is not looked at. */
+static void stands(void **state)
+{
+    static const char *const names[] = {"svid.pem", "..data/svid.key", "..data/bundle.pem"};
+    struct output_config c = a_config(dir);
+    struct output_stamp first, now;
+    struct err e;
+    assert_int_equal(write_stamped(&c, 1, &first), 0);
+    scratch_write(in("mine"), "x", 0600);
+    assert_int_equal(output_stands(&c, &first, &e), 1);
+    assert_int_equal(write_stamped(&c, 2, &now), 0);
+    assert_int_equal(output_stands(&c, &first, &e), 0);
+    assert_int_equal(output_stands(&c, &now, &e), 1);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_int_equal(unlink(in(names[i])), 0);
+        assert_int_equal(output_stands(&c, &now, &e), 0);
+        assert_int_equal(write_stamped(&c, 3, &now), 0);
+        assert_int_equal(output_stands(&c, &now, &e), 1);
+        is_set(3);
+    }
+    assert_int_equal(unlink(in("svid.key")), 0);
+    assert_int_equal(symlink("/etc/passwd", in("svid.key")), 0);
+    assert_int_equal(output_stands(&c, &now, &e), 0);
+    assert_int_equal(write_stamped(&c, 4, &now), 0);
+    /* Another folder of the same name. */
+    assert_int_equal(rename(dir, scratch_path("moved")), 0);
+    assert_int_equal(output_stands(&c, &now, &e), 0);
+    unsigned was = now.number;
+    do
+        assert_int_equal(write_stamped(&c, 5, &first), 0);
+    while (first.number != was);
+    assert_int_equal(output_stands(&c, &now, &e), 0);
+    assert_int_equal(output_stands(&c, &first, &e), 1);
+    assert_int_equal(unlink(in("..data")), 0);
+    assert_int_equal(output_stands(&c, &first, &e), 0);
+    c.dir = "/dev/null/x";
+    assert_int_equal(output_stands(&c, &first, &e), 0);
+}
+
 static void owner_is_given(void **state)
 {
     struct output_config c = a_config(dir);
@@ -305,6 +344,7 @@ int main(void)
         cmocka_unit_test(pem_of_chains),
         IN_DIR(writes_and_swaps),
         IN_DIR(wanted_and_no_longer),
+        IN_DIR(stands),
         IN_DIR(owner_is_given),
         IN_DIR(replaces_files_of_fetch),
         IN_DIR(a_folder_in_the_way),
