@@ -9,6 +9,7 @@
 #define HINT_DEFAULT 300
 #define HINT_LEAST 10
 #define RETRY_S 5
+#define KEPT_TRIES 6 /* until sets of files are written without CRLs, rather than not */
 #define HURRY_MS 5000 /* between two that somebody's unknown key caused */
 
 struct wl_bundles *bundle_make(const char *trust_domain, const struct bundle_doc *doc, struct buf *crls, size_t n,
@@ -69,6 +70,7 @@ static void on_bundle(struct task *t)
         unsigned hint = a->refresh_hint < HINT_LEAST ? HINT_LEAST
                         : a->refresh_hint > HINT_DEFAULT ? HINT_DEFAULT : a->refresh_hint;
         again(a, j->err.code == ERR_NONE ? hint : RETRY_S);
+        a->bundles_kept = gate_outage(&j->err) && a->bundles_kept ? a->bundles_kept - 1 : 0;
         if (j->bundles) {
             struct wl_bundles *b = j->bundles;
             j->bundles = NULL;
@@ -120,8 +122,10 @@ static void from_state(struct agent *a)
         return;
     /* Only beside the roots that are trusted now: another trust_bundle may have been configured since. */
     if (bytes_eq((struct bytes){a->self.trust.roots_pem.p, a->self.trust.roots_pem.len}, doc.roots_pem.p,
-                 doc.roots_pem.len))
+                 doc.roots_pem.len)) {
         a->bundles = self_bundles(&a->self, &doc, &e);
+        a->bundles_kept = a->bundles && a->self.crls_count != (*doc.crl_base ? doc.crl_shards : 0) ? KEPT_TRIES : 0;
+    }
     bundle_doc_free(&doc);
 }
 

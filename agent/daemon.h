@@ -277,6 +277,7 @@ struct agent {
     int64_t entries_put_ms, entries_of_ms; /* when it was last asked for; and when that which is here was */
     int64_t bundle_put_ms;      /* monotonic: when the bundle was last asked for; 0: never */
     struct wl_bundles *bundles; /* NULL before the first */
+    unsigned bundles_kept;      /* not 0: those of the agent before this one, without CRLs; and so many more tries for others */
     unsigned refresh_hint;
     /* callers */
     struct caller *callers;     /* all connected */

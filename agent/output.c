@@ -124,8 +124,9 @@ static unsigned list_files(struct folder_file list[OUTPUT_NAMES], const struct o
         {output_names[2], open, c->uid, c->gid, s->chain_pem},
         {output_names[3], secret, c->uid, c->gid, {x->combined.p, x->combined.len}},
         {output_names[4], secret, c->uid, c->gid, s->jwt},
+        {output_names[5], open, c->uid, c->gid, s->crl_pem},
     };
-    const unsigned want = 7u | (c->combined ? 1u << 3 : 0) | (s->jwt.len ? 1u << 4 : 0);
+    const unsigned want = 7u | (c->combined ? 1u << 3 : 0) | (s->jwt.len ? 1u << 4 : 0) | (s->crl_pem.len ? 1u << 5 : 0);
     memcpy(list, all, sizeof all);
     return want;
 }

@@ -2,6 +2,7 @@
  * and the program told of it.
  *
  *   DIR/svid.pem  chain     DIR/svid.key  PKCS#8 PEM     DIR/bundle.pem  roots     DIR/svid.jwt  where wanted
+ *   DIR/crl.pem   CRLs of the trust domain, where there are any
  *   DIR/svid-combined.pem   certificate and key in one, for HAProxy and the like, where wanted
  *
  * DIR is a folder whose names are symbolic links through `DIR/..data`, itself a link to the newest of
@@ -20,6 +21,8 @@
 #include "base/secmem.h"
 #include <stdbool.h>
 #include <sys/types.h>
+
+#define OUTPUT_CRLS_MAX (4u << 20) /* bytes of crl.pem; mayfly-proxy reads as many */
 
 struct output_config { /* of one set; strings not owned */
     const char *dir;
@@ -41,7 +44,7 @@ struct output_set { /* borrowed for the call */
     const char *spiffe_id;
     struct bytes chain_pem, bundle_pem;
     const struct secret *key_der; /* PKCS#8; its PEM is made in locked memory */
-    struct bytes jwt;        /* empty: no file */
+    struct bytes jwt, crl_pem; /* empty: no file */
     struct output_stamp *stamp; /* filled; NULL: not wanted */
 };
 /* Tries whether a set can be written; makes the folder. */

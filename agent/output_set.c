@@ -23,7 +23,7 @@
 #define SWEEP_MAX 4096 /* names looked at: the folder may be /tmp */
 #define CREATE_TRIES 64
 
-const char *const output_names[] = {"bundle.pem", "svid.key", "svid.pem", "svid-combined.pem", "svid.jwt"};
+const char *const output_names[] = {"bundle.pem", "svid.key", "svid.pem", "svid-combined.pem", "svid.jwt", "crl.pem"};
 
 static void set_name(char dst[32], unsigned n)
 {

@@ -11,7 +11,7 @@
 
 /* Every name that an output folder may have. */
 extern const char *const output_names[];
-#define OUTPUT_NAMES 5
+#define OUTPUT_NAMES 6
 
 /* The set that ..data leads to; 0: none of ours. */
 unsigned set_current(int dir);

@@ -174,24 +174,39 @@ struct writing {
     struct err err;
 };
 
+/* A list that does not fit is left out whole: who needs it refuses, as without any. */
+static int put_crls(struct buf *out, const struct writing *w, struct err *e)
+{
+    size_t left_out = pem_crls(out, w->bundles->crls, w->bundles->crls_count);
+    if (left_out)
+        log_warn("more CRLs than crl.pem has room for", "dir", w->output->config->dir, "left out", log_num((long long)left_out),
+                 NULL);
+    return out->failed ? err_set(e, ERR_INTERNAL, "memory", "out of memory for CRLs") : 0;
+}
+
 static int write_now(struct writing *w, struct err *e)
 {
-    struct buf chain, roots;
+    struct buf chain, roots, crls;
     buf_init(&chain, CHAIN_PEM_MAX);
     buf_init(&roots, BUNDLE_MAX);
+    buf_init(&crls, OUTPUT_CRLS_MAX);
     int rc = pem_certificates(&chain, w->svid->chain, w->svid->chain_len, e);
     if (rc == 0)
         rc = pem_certificates(&roots, w->bundles->list[0].x509.p, w->bundles->list[0].x509.len, e);
+    if (rc == 0)
+        rc = put_crls(&crls, w, e);
     struct output_set set = {.spiffe_id = w->svid->spiffe_id,
                              .chain_pem = {chain.p, chain.len},
                              .bundle_pem = {roots.p, roots.len},
                              .key_der = &w->svid->key,
                              .stamp = &w->stamp,
+                             .crl_pem = {crls.p, crls.len},
                              .jwt = {(const uint8_t *)w->jwt, w->jwt ? strlen(w->jwt) : 0}};
     if (rc == 0)
         rc = output_write(&w->output->files, &set, e);
     buf_free(&chain);
     buf_free(&roots);
+    buf_free(&crls);
     return rc;
 }
 
@@ -262,9 +277,18 @@ static void put(struct output *o, struct wl_svid *svid, const struct jwt_found *
     queue_put(o->agent->writer, &w->task);
 }
 
-static bool same_roots(const struct wl_bundles *a, const struct wl_bundles *b)
+static bool same_bytes(const struct buf *a, const struct buf *b)
 {
-    return a && b && bytes_eq((struct bytes){a->list[0].x509.p, a->list[0].x509.len}, b->list[0].x509.p, b->list[0].x509.len);
+    return bytes_eq((struct bytes){a->p, a->len}, b->p, b->len);
+}
+
+/* Of bundles, what files are made of. */
+static bool same_files(const struct wl_bundles *a, const struct wl_bundles *b)
+{
+    bool same = a == b || (a && b && same_bytes(&a->list[0].x509, &b->list[0].x509) && a->crls_count == b->crls_count);
+    for (size_t i = 0; a != b && same && i < a->crls_count; i++)
+        same = same_bytes(&a->crls[i], &b->crls[i]);
+    return same;
 }
 
 /* Writes when what should stand there is another than what does. */
@@ -277,6 +301,8 @@ void output_look(struct output *o)
     struct wl_svid *svid = o->identity ? identity_svid(o->identity, clock_wall()) : NULL;
     if (a->stopping) /* what comes back while the threads end: there is nobody to write it any more */
         return;
+    if (a->bundles_kept) /* or else crl.pem would be gone for a moment */
+        return;
     if (!svid || !a->bundles || o->writing || o->telling || clock_mono_ms() < o->retry_mono_ms)
         return;
     if (f->audience_count > 0) {
@@ -287,7 +313,7 @@ void output_look(struct output *o)
         if (!jwt.svid)
             return; /* a set is whole or is not there */
     }
-    if (svid != o->written || !same_roots(a->bundles, o->bundles) || jwt.expires != o->jwt_expires || output_again(o))
+    if (svid != o->written || !same_files(a->bundles, o->bundles) || jwt.expires != o->jwt_expires || output_again(o))
         put(o, svid, &jwt);
     else
         tell(o);

@@ -12,4 +12,7 @@ size_t pem_write(char *dst, const char *label, const void *der, size_t len);
 /* Each of the DER elements that stand one after the other in der, as a certificate; appended. Rule "pem-der". */
 int pem_certificates(struct buf *out, const void *der, size_t len, struct err *e);
 
+/* Each as a CRL, appended, as far as there is room: how many are left out. Out of memory: out->failed. */
+size_t pem_crls(struct buf *out, const struct buf *crls, size_t n);
+
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define FILE_MAX (1 << 20)
+#define CRL_FILE_MAX (4 << 20) /* as large as the agent writes it */
 #define FILES 4
 #define PATH_CAP 4096
 
@@ -109,9 +110,10 @@ static int put_crl(void *arg, const uint8_t *der, size_t len)
 static int read_one(struct buf *b, const struct source_folder *f, int which, struct err *e)
 {
     char path[PATH_CAP];
+    size_t max = which == CRL ? CRL_FILE_MAX : FILE_MAX;
     path_of(path, f, which);
-    buf_init(b, FILE_MAX + 1);
-    return file_read(b, path, FILE_MAX, e);
+    buf_init(b, max + 1);
+    return file_read(b, path, max, e);
 }
 
 static int key_read(struct wl_svid *s, const struct source_folder *f, struct err *e)

@@ -10,14 +10,18 @@ struct set { /* one set of files, of ID */
     struct agent_files files;
 };
 
-static struct wl_bundles *bundles(const struct fixture *f)
+/* crl NULL: none. What it says is not looked at here. */
+static struct wl_bundles *bundles(const struct fixture *f, const char *crl)
 {
     struct err e;
     struct bundle_doc doc = {0};
-    struct buf *none = calloc(1, sizeof *none);
+    struct buf *crls = calloc(1, sizeof *crls);
+    buf_init(crls, 1000);
+    if (crl)
+        buf_str(crls, crl);
     buf_init(&doc.roots_der, BUNDLE_MAX);
     assert_int_equal(x509_to_der(&doc.roots_der, f->pki.root, &e), 0);
-    struct wl_bundles *b = bundle_make("example.org", &doc, none, 0, &e);
+    struct wl_bundles *b = bundle_make("example.org", &doc, crls, crl != NULL, &e);
     assert_non_null(b);
     buf_free(&doc.roots_der);
     return b;
@@ -40,7 +44,7 @@ static struct identity *set_start(struct fixture *f, struct set *s)
     s->files.reload_timeout = 60;
     f->config.files = &s->files;
     f->config.files_count = 1;
-    f->a.bundles = bundles(f);
+    f->a.bundles = bundles(f, NULL);
     struct identity *i = add(f, "web");
     free(i->selectors[0]);
     i->selectors[0] = strdup(s->selector);
@@ -199,9 +203,92 @@ static void test_taken_away(void **state)
     set_stop(f);
 }
 
+/* --- CRLs --------------------------------------------------------------------------------------------------- */
+
+static void adopt(struct fixture *f, const char *crl)
+{
+    wl_bundles_unref(f->a.bundles);
+    f->a.bundles = bundles(f, crl);
+    engine_changed(&f->a, NULL);
+}
+
+/* What crl.pem says; "" when there is none. */
+static const char *crl_there(const struct set *s)
+{
+    static char text[200];
+    char path[320];
+    snprintf(path, sizeof path, "%s/crl.pem", s->dir);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    assert_true(n >= 0);
+    text[n] = 0;
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
+static bool crl_is(const struct set *s, const char *b64)
+{
+    char want[100] = "";
+    if (*b64)
+        snprintf(want, sizeof want, "-----BEGIN X509 CRL-----\n%s\n-----END X509 CRL-----\n", b64);
+    return strcmp(crl_there(s), want) == 0;
+}
+
+/* A set changes with its CRLs, and its program is told; what changes nothing in it writes nothing. */
+static void test_crls(void **state)
+{
+    struct fixture *f = *state;
+    struct set s = {0};
+    set_start(f, &s);
+    TURN_UNTIL(f, told() == 1 && ready(f));
+    assert_true(crl_is(&s, ""));
+    adopt(f, "abc");
+    TURN_UNTIL(f, told() == 2);
+    assert_true(crl_is(&s, "YWJj"));
+    TURN_UNTIL(f, !f->a.outputs->telling);
+    adopt(f, "abc");
+    assert_false(f->a.outputs->writing);
+    adopt(f, "abd");
+    assert_true(f->a.outputs->writing);
+    TURN_UNTIL(f, told() == 3);
+    assert_true(crl_is(&s, "YWJk"));
+    TURN_UNTIL(f, !f->a.outputs->telling);
+    adopt(f, NULL);
+    TURN_UNTIL(f, told() == 4);
+    assert_true(crl_is(&s, ""));
+    assert_true(stands(&s));
+    assert_int_equal(f->orders, 1);
+    set_stop(f);
+}
+
+/* What an agent before this one kept of the bundle has no CRLs: those in the set are not taken away for it. */
+static void test_crls_of_before(void **state)
+{
+    struct fixture *f = *state;
+    struct set s = {0};
+    f->a.bundles_kept = 2;
+    struct identity *i = set_start(f, &s);
+    TURN_UNTIL(f, i->svid);
+    outputs_tick(&f->a);
+    assert_false(f->a.outputs->writing);
+    f->down = true;
+    bundle_poll(&f->a);
+    TURN_UNTIL(f, f->a.bundles_kept == 1); /* nobody answered */
+    outputs_tick(&f->a);
+    assert_false(f->a.outputs->writing);
+    f->down = false;
+    bundle_poll(&f->a);
+    TURN_UNTIL(f, ready(f)); /* he has none */
+    assert_int_equal(f->a.bundles_kept, 0);
+    set_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_crls, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_crls_of_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_taken_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jwt_late, setup, teardown),
     };

@@ -48,6 +48,21 @@ static void pem_of_chains(void **state)
     buf_free(&b);
 }
 
+static void pem_of_crls(void **state)
+{
+    static uint8_t bytes[200];
+    struct buf b, crls[3] = {{.p = bytes, .len = 3}, {.p = bytes, .len = 200}, {.p = bytes, .len = 3}};
+    buf_init(&b, 500);
+    assert_int_equal(pem_crls(&b, crls, 3), 1); /* what does not fit is left out whole */
+    assert_string_equal(buf_cstr(&b), "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+                                      "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    buf_free(&b);
+    buf_init(&b, 4096);
+    assert_int_equal(pem_crls(&b, crls, 3), 0);
+    assert_true(b.len > 300 && !b.failed);
+    buf_free(&b);
+}
+
 /* --- sets ----------------------------------------------------------------------------------------------- */
 
 static void writes_and_swaps(void **state)
@@ -80,8 +95,12 @@ static void wanted_and_no_longer(void **state)
     c.mode = 0640;
     a_set_make(&x, 1);
     a_set_jwt(&x);
+    x.set.crl_pem = (struct bytes){(const uint8_t *)"crls", 4};
     assert_int_equal(output_write(&c, &x.set, &e), 0);
     is_set(1);
+    slurp(in("crl.pem"), got, sizeof got);
+    assert_string_equal(got, "crls");
+    assert_int_equal(mode_of(in("crl.pem")), 0644);
     slurp(in("svid.jwt"), got, sizeof got);
     assert_string_equal(got, "jwt 1\n");
     assert_int_equal(mode_of(in("svid.jwt")), 0640);
@@ -93,11 +112,12 @@ static void wanted_and_no_longer(void **state)
     assert_memory_equal(got, "chain 1\n", 8);
     assert_string_equal(got + 8, key);
     c.combined = false;
-    x.set.jwt = (struct bytes){NULL, 0};
+    x.set.jwt = x.set.crl_pem = (struct bytes){NULL, 0};
     assert_int_equal(output_write(&c, &x.set, &e), 0);
     struct stat st;
     assert_int_equal(lstat(in("svid-combined.pem"), &st), -1);
     assert_int_equal(lstat(in("svid.jwt"), &st), -1);
+    assert_int_equal(lstat(in("crl.pem"), &st), -1);
     secret_free(&x.key);
 }
 
@@ -342,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pem_is_as_openssl_writes_it),
         cmocka_unit_test(pem_of_chains),
+        cmocka_unit_test(pem_of_crls),
         IN_DIR(writes_and_swaps),
         IN_DIR(wanted_and_no_longer),
         IN_DIR(stands),
