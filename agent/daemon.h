@@ -98,7 +98,6 @@ void notify_keep(int fd);                  /* in place of what the store holds b
 void notify_execute(const char *exe, char *const argv[], const struct inherited *out, struct err *e);
 
 /* --- self.c: on the authority thread once it runs -------------------------------------------------------------------- */
-#define CRL_BYTES_MAX ANSWER_BIG_MAX
 struct crl_slot { /* of one shard */
     char etag[ETAG_MAX + 1];
     struct buf der; /* "" when there is none */
@@ -149,7 +148,6 @@ void self_close(struct self *s);
 
 /* In jobs.c: */
 void self_crls_free(struct self *s);
-bool crl_whole(const struct buf *b); /* DER of a CRL; whoever uses it checks the signature */
 /* The bundle of this document, with the CRLs that are there. */
 struct wl_bundles *self_bundles(struct self *s, const struct bundle_doc *doc, struct err *e);
 

@@ -1,12 +1,16 @@
-/* One shot, as numbered steps: trust, evidence, order, verification, files. Nothing is written
+/* One shot, as numbered steps: trust, evidence, order, verification, files, CRLs. Nothing is written
  * unless everything before it was good. */
-#include "agent/internal.h"
+#include "agent/output.h"
+#include "agent/wire.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secmem.h"
 #include "base/svid.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+
+#define CRLS_MS 10000
 
 struct fetch { /* of one run */
     const struct agent_fetch *want;
@@ -139,6 +143,27 @@ static unsigned time_left(const struct fetch *f)
     return left > 0 ? (unsigned)left : 0;
 }
 
+/* Step 5. Whoever judges others by these files needs CRLs where certificates live long enough to name them, which this one
+ * shows; else they are not asked for, since the authority makes a list for who asks. What was obtained is not lost for
+ * want of them, and an old list says more than none. */
+static void fetch_crls(const struct fetch *f, struct acme_client *client, const struct acme_identity *got)
+{
+    STACK_OF(X509) *chain = NULL;
+    struct buf pem;
+    struct err e;
+    unsigned ms = time_left(f) / 2; /* the rest is for the folder */
+    buf_init(&pem, OUTPUT_CRLS_MAX);
+    int rc = x509_from_pem(&chain, got->chain_pem.p, got->chain_pem.len, CHAIN_CERTS_MAX, &e);
+    if (rc == 0 && X509_get_ext_by_NID(sk_X509_value(chain, 0), NID_crl_distribution_points, -1) >= 0)
+        rc = crls_get(client, sk_X509_value(chain, 1), ms < CRLS_MS ? ms : CRLS_MS, &pem, &e);
+    if (rc == 0)
+        rc = agent_write_crls(f->want->out_dir, &pem, f->deadline, &e);
+    if (rc < 0)
+        log_err(LOG_WARN, "no new crl.pem", &e);
+    sk_X509_pop_free(chain, X509_free);
+    buf_free(&pem);
+}
+
 int agent_fetch(const struct agent_fetch *want, struct agent_verified *v, struct err *e)
 {
     struct fetch f = {.want = want, .deadline = clock_mono_ms() + want->deadline_ms};
@@ -161,6 +186,8 @@ int agent_fetch(const struct agent_fetch *want, struct agent_verified *v, struct
         rc = agent_verify(v, &f.trust, &got, want->spiffe_id, clock_wall(), e);
     if (rc == 0) /* 4. */
         rc = agent_write_files(want->out_dir, &got, &f.trust, f.deadline, e);
+    if (rc == 0) /* 5. */
+        fetch_crls(&f, client, &got);
     acme_client_free(client);
     acme_identity_free(&got);
     acme_identity_free(&f.present);

@@ -1,4 +1,5 @@
-/* The folder an identity is kept in: bundle.pem, svid.key (0600), svid.pem.
+/* The folder an identity is kept in: bundle.pem, svid.key (0600), svid.pem; and crl.pem, about others, which comes and
+ * goes by itself.
  *
  * All three are written and synced beside their places first, then renamed in the order bundle,
  * key, certificate: the time between the last two renames, in which a new key stands beside an old
@@ -16,6 +17,7 @@
 #include "base/fault.h"
 #include "base/fileio.h"
 #include "base/secmem.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -98,6 +100,25 @@ int agent_write_files(const char *dir, const struct acme_identity *i,
         folder_close(&d);
     }
     buf_wipe(&key);
+    return rc;
+}
+
+int agent_write_crls(const char *dir, const struct buf *pem, int64_t deadline, struct err *e)
+{
+    const struct file f = {".crl.pem.new", {"crl.pem", 0644, (uid_t)-1, (gid_t)-1, {pem->p, pem->len}}};
+    struct folder d;
+    int rc = 0;
+    if (folder_open(&d, dir, 0, deadline, e) < 0)
+        return -1;
+    if (pem->len)
+        rc = set_write(d.fd, &f, 1, e);
+    else if (unlinkat(d.fd, f.file.name, 0) < 0 && errno != ENOENT)
+        rc = err_errno(e, "out-write", "cannot take %s away", f.file.name);
+    if (rc < 0) {
+        err_wrap(e, "%s", dir);
+        unlinkat(d.fd, f.temp, 0);
+    }
+    folder_close(&d);
     return rc;
 }
 

@@ -77,7 +77,7 @@ static void take_bundle(struct agent *a, struct handed *h)
         return;
     bool whole = h->crls_count == (*doc.crl_base ? doc.crl_shards : 0);
     for (unsigned i = 0; i < h->crls_count; i++)
-        whole = whole && (h->crls[i].der.len == 0 || crl_whole(&h->crls[i].der));
+        whole = whole && (h->crls[i].der.len == 0 || crl_whole(&h->crls[i].der, NULL));
     if (bytes_eq((struct bytes){s->trust.roots_pem.p, s->trust.roots_pem.len}, doc.roots_pem.p, doc.roots_pem.len)) {
         buf_free(&s->bundle);
         s->bundle = h->bundle;

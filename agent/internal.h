@@ -226,6 +226,8 @@ int csr_write(struct buf *out, const struct key *k, const char *spiffe_id, const
 /* --- files.c ---------------------------------------------------------------------------------- */
 /* Makes the folder and tries out whether a set can be written to it; leaves only its lock file. */
 int agent_try_folder(const char *dir, int64_t deadline, struct err *e);
+/* crl.pem, by rename; pem "": taken away. */
+int agent_write_crls(const char *dir, const struct buf *pem, int64_t deadline, struct err *e);
 /* The identity kept in dir: key and chain. Finishes a set that a crash left half renamed. */
 int agent_read_files(const char *dir, struct acme_identity *i, int64_t deadline, struct err *e);
 void buf_wipe(struct buf *b); /* overwrites and frees */

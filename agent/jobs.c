@@ -171,38 +171,21 @@ static int crl_slots(struct self *s, unsigned n, bool *changed, struct err *e)
     return 0;
 }
 
-bool crl_whole(const struct buf *b)
-{
-    const uint8_t *p = b->p;
-    X509_CRL *crl = b->len ? d2i_X509_CRL(NULL, &p, (long)b->len) : NULL;
-    bool ok = crl && p == b->p + b->len;
-    X509_CRL_free(crl);
-    return ok;
-}
-
 static int crl_fetch(struct self *s, unsigned shard, bool *changed, struct err *e)
 {
-    char url[ORIGIN_MAX + 64];
     struct crl_slot *slot = &s->crls[shard];
+    struct crl_ask q = {.shards = s->crls_count, .shard = shard, .etag = slot->etag};
     struct http_answer a;
-    snprintf(url, sizeof url, "%s/crl/%u-%u.crl", s->client->server.origin, s->crls_count, shard);
-    http_answer_init_max(&a, CRL_BYTES_MAX);
-    struct http_request q = {
-        .method = "GET", .url = url, .deadline = s->client->deadline, .if_none_match = slot->etag};
-    int rc = s->client->transport.send(s->client->transport.arg, &q, &a, e);
-    if (rc == 0 && a.status == 200 && crl_whole(&a.body)) {
+    int rc = crl_get(s->client, &q, &a, e);
+    if (rc > 0) {
         *changed = true;
         buf_free(&slot->der);
         slot->der = a.body;
         strcpy(slot->etag, a.etag);
         buf_init(&a.body, 0);
-    } else if (rc == 0 && a.status == 200) {
-        rc = err_set(e, ERR_CORRUPT, "crl", "%s is no CRL", url);
-    } else if (rc == 0 && a.status != 304 && a.status != 404) {
-        rc = acme_problem(&a, e);
     }
     http_answer_free(&a);
-    return rc;
+    return rc < 0 ? -1 : 0;
 }
 
 struct wl_bundles *self_bundles(struct self *s, const struct bundle_doc *doc, struct err *e)

@@ -76,4 +76,19 @@ int acme_renewal_info(struct acme_client *c, const char *cert_id, unsigned deadl
 /* The bundle's document, whole. */
 int acme_bundle(struct acme_client *c, unsigned deadline_ms, struct buf *out, struct err *e);
 
+/* --- crls.c ---------------------------------------------------------------------------------------------------------- */
+#define CRL_BYTES_MAX ANSWER_BIG_MAX
+struct crl_ask {
+    unsigned shards, shard;
+    const char *etag; /* NULL: none */
+    X509 *issuing;    /* whose signature it must have; NULL: whoever uses it checks that */
+};
+/* DER of one CRL and nothing else; issuing as above. */
+bool crl_whole(const struct buf *b, X509 *issuing);
+/* By the client's deadline. 1: a->body is one whole CRL; 0: there is none, or the one of etag; -1. a is to be freed
+ * whatever comes. */
+int crl_get(struct acme_client *c, const struct crl_ask *q, struct http_answer *a, struct err *e);
+/* All that there are, as PEM; "" when certificates name none. -1: not all can be had. */
+int crls_get(struct acme_client *c, X509 *issuing, unsigned ms, struct buf *pem, struct err *e);
+
 #endif

@@ -1,6 +1,7 @@
 /* mayfly-agent fetch: one identity, once, into a folder; all of the work is in agent/. */
 #include "agent/agent.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secmem.h"
 #include "base/spiffe.h"
 #include "cmd/agent_cmd.h"
@@ -211,6 +212,7 @@ int agent_fetch_main(int argc, char **argv)
     struct agent_verified v;
     struct err e = {0};
     int code = ARGS_OK;
+    log_setup("mayfly-agent fetch", LOG_INFO, LOG_AUTO);
     if (parse_args(&a, argc, argv, &e) < 0) {
         if (e.code == ERR_MALFORMED)
             e.code = ERR_USAGE;

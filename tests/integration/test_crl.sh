@@ -34,6 +34,11 @@ text short | has 'X509v3 No Revocation Available\|2.5.29.56' || fail "a short ce
 text one | has 'No Revocation Available\|2.5.29.56' && fail "a longer certificate with noRevAvail"
 [[ $(cdp one) == $url/crl/4-[0-3].crl ]] || fail "the CRL's name: $(cdp one)"
 for name in one two three four; do check $name || fail "$name is good, but: $(cat "$work/verify")"; done
+# Who fetched has all of them beside the identity, for whoever judges others by these files.
+[ "$(grep -c 'BEGIN X509 CRL' "$work/one/crl.pem")" = 4 ] || fail "no CRLs beside one"
+[ ! -e "$work/short/crl.pem" ] || fail "CRLs beside a certificate that names none"
+openssl verify -CAfile "$work/one/bundle.pem" -untrusted "$work/one/svid.pem" -CRLfile "$work/one/crl.pem" -crl_check \
+  "$work/two/svid.pem" >"$work/verify" 2>&1 || fail "OpenSSL refuses the CRLs of fetch: $(cat "$work/verify")"
 pass "noRevAvail, or a CRL that OpenSSL takes"
 
 openssl crl -in "$work/crl.pem" -noout -text >"$work/text"

@@ -24,6 +24,7 @@ struct pki_spec { /* of one certificate; NULL or 0: left out */
     X509 *issuer; /* NULL: self-signed */
     EVP_PKEY *issuer_key;
     const char *cn, *basic, *usage, *eku, *san, *constraints;
+    const char *crl;     /* its distribution point, as OpenSSL's configuration has it */
     const char *binding; /* vkey text */
     struct bytes proof;
     uint64_t serial;
@@ -95,6 +96,7 @@ static inline X509 *pki_cert(const struct pki_spec *s)
     pki_ext(x, s->issuer, NID_authority_key_identifier, s->issuer ? "keyid" : NULL);
     pki_ext(x, s->issuer, NID_subject_alt_name, s->san);
     pki_ext(x, s->issuer, NID_name_constraints, s->constraints);
+    pki_ext(x, s->issuer, NID_crl_distribution_points, s->crl);
     if (s->binding)
         pki_binding(x, s->binding);
     if (s->proof.len)

@@ -4,6 +4,7 @@
 #include "base/jose.h"
 #include "unit/agent/tls_server.h"
 #include <ftw.h>
+#include <openssl/pem.h>
 #include <sys/stat.h>
 
 struct authority {
@@ -14,6 +15,8 @@ struct authority {
     unsigned nonce;
     /* how it behaves */
     bool spent, unproven, wrong_id;
+    bool crls, crls_down;
+    EVP_PKEY *crl_key; /* NULL: the issuing one */
     /* what it saw */
     struct attest_result result;
     struct err evidence_error;
@@ -52,6 +55,7 @@ static void issue(struct authority *s, const json_t *doc, struct buf *body)
     X509_REQ *req = d2i_X509_REQ(NULL, &at, n);
     struct pki *p = &s->tls->pki;
     struct pki_spec leaf = pki_leaf_spec(p, X509_REQ_get0_pubkey(req));
+    leaf.crl = s->crls ? "URI:https://ca.test/crl/2-1.crl" : NULL;
     leaf.not_before = clock_wall() - 10;
     leaf.not_after = clock_wall() + 300;
     if (s->wrong_id)
@@ -96,6 +100,37 @@ static void on_order(struct authority *s, const struct jws *j, struct buf *out)
     buf_free(&body);
 }
 
+static void on_bundle(struct authority *s, struct buf *out)
+{
+    struct buf b;
+    buf_init(&b, 65536);
+    buf_str(&b, "{\"keys\":[{\"use\":\"x509-svid\",\"kty\":\"EC\",\"x5c\":[\"");
+    buf_b64(&b, s->root_der.p, s->root_der.len);
+    buf_str(&b, "\"]}]");
+    if (s->crls)
+        buf_str(&b, ",\"mayfly_crl\":{\"base\":\"https://ca.test/crl/\",\"shards\":2}");
+    buf_str(&b, "}");
+    answer(s, out, "200 OK", NULL, (struct bytes){b.p, b.len});
+    buf_free(&b);
+}
+
+static void on_crl(struct authority *s, struct buf *out)
+{
+    uint8_t *der = NULL;
+    X509_CRL *x = X509_CRL_new();
+    ASN1_TIME *t = ASN1_TIME_set(NULL, (time_t)clock_wall());
+    X509_CRL_set_version(x, 1);
+    X509_CRL_set_issuer_name(x, X509_get_subject_name(s->tls->pki.issuing));
+    X509_CRL_set1_lastUpdate(x, t);
+    X509_CRL_set1_nextUpdate(x, t);
+    X509_CRL_sign(x, s->crl_key ? s->crl_key : s->tls->pki.issuing_key, EVP_sha256());
+    int n = i2d_X509_CRL(x, &der);
+    answer(s, out, "200 OK", NULL, (struct bytes){der, n > 0 ? (size_t)n : 0});
+    OPENSSL_free(der);
+    ASN1_TIME_free(t);
+    X509_CRL_free(x);
+}
+
 static void on_post(struct authority *s, const char *path, struct buf *out)
 {
     struct err e = {0};
@@ -128,7 +163,14 @@ static void handle(struct server *tls, struct buf *out)
                 tls->url, tls->url, tls->url);
         answer(s, out, "200 OK", NULL, (struct bytes){b.p, b.len});
         buf_free(&b);
-    } else if (strcmp(method, "POST") == 0)
+    } else if (strcmp(path, "/spiffe/bundle") == 0)
+        on_bundle(s, out);
+    else if (strcmp(path, "/crl/2-1.crl") == 0 && !s->crls_down)
+        on_crl(s, out);
+    else if (strncmp(path, "/crl/", 5) == 0)
+        answer_text(s, out, s->crls_down ? "500 Internal Server Error" : "404 Not Found",
+                    "{\"type\":\"urn:ietf:params:acme:error:serverInternal\"}");
+    else if (strcmp(method, "POST") == 0)
         on_post(s, path, out);
     else
         answer(s, out, "200 OK", NULL, (struct bytes){NULL, 0});
@@ -215,6 +257,47 @@ static void test_token_then_svid(void **state)
     assert_string_equal(s->result.spiffe_id, PKI_ID);
     assert_done(fetch(s, NULL, path, &e)); /* and with the bundle named */
     assert_done(fetch(s, s->token, path, &e));
+}
+
+/* CRLs come too, when the certificate names one; nothing that is wrong with them spoils what was obtained, or the ones of before. */
+static void test_crls(void **state)
+{
+    struct authority *s = *state;
+    struct err e;
+    struct buf first, now;
+    char path[128];
+    snprintf(path, sizeof path, "%s/crl.pem", s->dir);
+    assert_done(fetch(s, s->token, NULL, &e));
+    assert_false(exists(s, "crl.pem"));
+    s->crls = true;
+    assert_done(fetch(s, NULL, NULL, &e));
+    buf_init(&first, 65536);
+    buf_init(&now, 65536);
+    assert_done(file_read(&first, path, 65536, &e));
+    BIO *b = BIO_new_mem_buf(first.p, (int)first.len);
+    X509_CRL *x = PEM_read_bio_X509_CRL(b, NULL, NULL, NULL);
+    assert_non_null(x);
+    assert_int_equal(X509_CRL_verify(x, s->tls->pki.issuing_key), 1);
+    assert_null(PEM_read_bio_X509_CRL(b, NULL, NULL, NULL)); /* the other shard has none */
+    X509_CRL_free(x);
+    BIO_free(b);
+    s->crl_key = pki_key(); /* another's signature */
+    for (int i = 0; i < 2; i++) {
+        unsigned before = s->orders;
+        assert_done(fetch(s, NULL, NULL, &e));
+        assert_int_equal(s->orders, before + 1);
+        buf_reset(&now);
+        assert_done(file_read(&now, path, 65536, &e));
+        assert_true(bytes_eq((struct bytes){now.p, now.len}, first.p, first.len));
+        s->crls_down = true;
+    }
+    assert_false(exists(s, ".crl.pem.new"));
+    s->crls = false;
+    assert_done(fetch(s, NULL, NULL, &e));
+    assert_false(exists(s, "crl.pem"));
+    EVP_PKEY_free(s->crl_key);
+    buf_free(&first);
+    buf_free(&now);
 }
 
 static void test_spent(void **state)
@@ -320,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_token_then_svid, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_crls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_spent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unverified, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start_refused, setup, teardown),
