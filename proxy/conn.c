@@ -61,6 +61,7 @@ static void handshake_over(struct conn *c)
     if (!c->handshaking)
         return;
     c->handshaking = false;
+    admission_leave(c);
     conn_list_remove(&c->w->handshakes, c);
     conn_list_add(&c->w->conns, c);
     atomic_fetch_sub(&c->l->m.handshaking, 1);
@@ -242,10 +243,12 @@ void conn_side_open(struct conn *c, struct side *s, int fd)
 
 static void begin(struct conn *c)
 {
-    if (c->l->conf->mode == PROXY_SERVER)
+    if (c->l->conf->mode == PROXY_SERVER) {
         conn_tls_start(c);
-    else
-        connect_start(c);
+        return;
+    }
+    c->answered = true; /* who connected has nothing to say before we have */
+    connect_start(c);
 }
 
 /* 1 whole, 0 more to come, -1 refused. Never a byte more than the header is taken from the socket. */
@@ -305,6 +308,8 @@ static void header_read(struct conn *c)
         c->dst = p.dst;
         address_unmap(&c->src);
         address_unmap(&c->dst);
+        admission_leave(c); /* whose it is, is known now */
+        admission_enter(c);
     }
     c->heard = false; /* that was the balancer; the client itself has yet to say a word */
     side_read(s, false);
@@ -427,6 +432,7 @@ void conn_accept(struct door *d, int fd, const union pp2_addr *from)
     c->since = clock_mono_ms();
     c->handshaking = true;
     conn_list_add(&d->w->handshakes, c);
+    admission_enter(c);
     atomic_fetch_add(&l->m.accepted, 1);
     atomic_fetch_add(&l->m.open, 1);
     atomic_fetch_add(&l->m.handshaking, 1);

@@ -163,6 +163,7 @@ enum handshake_step handshake_step(struct conn *c, enum fail_reason *r, struct e
     int done = SSL_do_handshake(c->ssl), why = done == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, done);
     if (done != 1 && why != SSL_ERROR_WANT_READ)
         tls_failed(c, r, e);
+    c->answered |= done != 1 && c->w->out_len > 0; /* no ClientHello, no answer to it */
     int sent = scratch_flush(c); /* an alert too */
     if (done != 1 && why != SSL_ERROR_WANT_READ)
         return STEP_FAILED;

@@ -4,6 +4,7 @@
  *   source*.c   where identity comes from: the Workload API, or a folder; always on the first thread's loop
  *   creds.c     a wl_state made into what handshakes need (SSL_CTX, trust); immutable, swapped under a lock
  *   worker.c    a thread: its loop, listeners, scratch memory, verdicts, limits
+ *   admission.c who makes room when too many handshakes are unfinished
  *   conn.c      a connection's steps: PROXY header, TLS, judgement, upstream, relaying, end
  *   connect.c   the upstream; handshake.c TLS and the judgement in it
  *   relay.c     bytes between its two sides
@@ -127,6 +128,11 @@ struct source *source_folder(struct event_base *base, const char *dir, const str
 #define SCRATCH_OUT (SCRATCH_IN + 32768)   /* what a recv encrypts to, or a flight of the handshake */
 #define HEARING_MAX 1048576          /* unsent to a TLS peer who only makes us answer */
 
+#define ADDRESS_SLOTS 4096 /* a collision counts two addresses together: stricter, never laxer */
+struct address_count {
+    unsigned n[ADDRESS_SLOTS];
+};
+
 struct proxy;
 struct worker;
 struct conn;
@@ -139,7 +145,7 @@ struct listener {
     atomic_uint connections; /* of all workers */
     char sni[256];
     pthread_mutex_t lock; /* per_address */
-    struct address_count *per_address; /* worker.c */
+    struct address_count *per_address; /* connections; NULL: no limit */
 };
 struct door { /* a listener as one worker has it */
     struct listener *l;
@@ -147,6 +153,8 @@ struct door { /* a listener as one worker has it */
     int fd;                 /* its own, though perhaps of the same socket as another worker's */
     struct event ev, retry;
     bool paused;
+    unsigned handshaking;   /* its own, in the worker's list */
+    struct address_count *crowd; /* owned: how many of them each address has */
 };
 struct side {
     int fd;
@@ -183,6 +191,8 @@ struct conn {
     int64_t moved;              /* monotonic ms: the last turn since one side ended; 0: none has */
     struct event timer;
     bool handshaking;           /* counted so, and in the worker's list of those */
+    bool answered;              /* its peer said what a handshake begins with, and it is our turn no more */
+    int place;                  /* in door->crowd; -1: none, it came from no address */
     bool counted_address;
     bool heard;                 /* the one who connected to us said something */
     uint8_t *header;            /* owned: PROXY header that is coming */
@@ -217,6 +227,8 @@ struct worker {
 };
 #define TELLINGS 8           /* changed troubles with the source that are told of at once */
 #define TELL_AGAIN_MS 60000  /* and each further one waits its turn */
+#define PATIENCE_MS 1000         /* that a handshake has before it makes room for others */
+#define PATIENCE_SILENT_MS 100   /* if no whole ClientHello came */
 #define KEY_RECORDS (1u << 22) /* a TLS key is replaced after so many, at most 64 GiB */
 struct proxy {
     const struct proxy_conf *conf;
@@ -240,6 +252,7 @@ struct proxy {
     int64_t telling_ms;         /* monotonic: since when the next of them is earned */
     unsigned tell_again_ms;     /* TELL_AGAIN_MS, but in a test */
     atomic_uint key_records;    /* KEY_RECORDS, but in a test */
+    atomic_uint patience, patience_silent; /* PATIENCE_MS, PATIENCE_SILENT_MS, but in a test */
 };
 
 /* proxy.c. A reference, or NULL: none yet. */
@@ -260,9 +273,16 @@ void worker_wake(struct worker *w);
 void worker_free(struct worker *w);
 void worker_slot_free(struct worker *w, struct conn *c); /* a handshake is over, or a connection */
 bool worker_may_log(struct worker *w);                   /* refusals: a bounded number each second */
+int address_slot(const struct sockaddr *sa); /* of an IPv4 address or IPv6 /64, below ADDRESS_SLOTS; -1: of neither */
 struct address_count *address_count_new(void); /* for max_per_address; NULL: out of memory */
 bool address_count_add(struct listener *l, const struct sockaddr *sa); /* IPv4 or IPv6; false: its places are taken */
 void address_count_drop(struct listener *l, const struct sockaddr *sa);
+
+/* admission.c */
+void admission_enter(struct conn *c); /* counted by the address that it has now */
+void admission_leave(struct conn *c);
+/* Whether there may be one more unfinished handshake, if *victim (NULL: nobody) is given up for it. */
+bool admission_room(struct door *d, struct conn **victim);
 
 /* conn.c */
 void conn_accept(struct door *d, int fd, const union pp2_addr *from);

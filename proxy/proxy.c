@@ -297,6 +297,8 @@ struct proxy *proxy_new(const struct proxy_conf *c, proxy_source_cb *make_source
     atomic_init(&p->key_records, KEY_RECORDS);
     p->tellings = TELLINGS;
     p->tell_again_ms = TELL_AGAIN_MS;
+    atomic_init(&p->patience, PATIENCE_MS);
+    atomic_init(&p->patience_silent, PATIENCE_SILENT_MS);
     pthread_mutex_init(&p->lock, NULL);
     const struct source_ops ops = {.arg = p, .state = on_state, .trouble = on_trouble};
     int rc = handshake_setup(e) < 0 || metrics_init(&p->m, c->metrics_peers, e) < 0 || !(p->resolver = resolver_new(e)) ||

@@ -1,8 +1,8 @@
 /* A thread: its loop, its listeners, its limits. Others speak to it through flags and an eventfd alone.
  *
  * Handshake floods: a handshake that waits for its peer costs memory and no thread, `max_handshakes` of them at once.
- * When they are all taken by peers who have had a second, the oldest makes room; else nobody new is accepted for a
- * moment, and the kernel's queue keeps them. */
+ * When all places are taken, a slow one makes room (admission.c); if there is none, nobody new is accepted for a moment,
+ * and the kernel's queue keeps them. */
 #include "base/clock.h"
 #include "base/thread.h"
 #include "proxy/internal.h"
@@ -14,27 +14,23 @@
 
 #define ACCEPT_BURST 64
 #define QUEUE_BURSTS 64   /* of what waits when draining begins: as many as the kernel's queue holds */
-#define PATIENCE_MS 1000  /* that the oldest handshake has before it makes room */
 #define RETRY_MS 20       /* until a paused listener is tried again */
 #define REFUSALS_LOGGED 10 /* each second and worker; the others are counted and told of */
 #define TIDY_S 2
 
 /* --- connections of one address ---------------------------------------------------------------------------------- */
 
-#define ADDRESS_SLOTS 4096 /* a collision counts two addresses together: stricter, never laxer */
-struct address_count {
-    unsigned n[ADDRESS_SLOTS];
-};
-
 /* An IPv6 host has a whole /64. */
-static unsigned address_slot(const struct sockaddr *sa)
+int address_slot(const struct sockaddr *sa)
 {
+    if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6)
+        return -1;
     const uint8_t *p = (const uint8_t *)sa;
     size_t from = sa->sa_family == AF_INET ? 4 : 8, n = sa->sa_family == AF_INET ? 4 : 8;
     uint32_t h = 2166136261u;
     for (size_t i = 0; i < n; i++)
         h = (h ^ p[from + i]) * 16777619u;
-    return (h ^ h >> 15) % ADDRESS_SLOTS;
+    return (int)((h ^ h >> 15) % ADDRESS_SLOTS);
 }
 
 struct address_count *address_count_new(void)
@@ -78,30 +74,16 @@ static void on_retry(int fd, short what, void *arg)
     event_add(&d->ev, NULL);
 }
 
-/* Room for one more handshake? May end the oldest. */
-static bool make_room(struct door *d)
-{
-    struct conn *oldest = d->w->handshakes.first;
-    struct err e;
-    if (atomic_load(&d->l->m.handshaking) < d->l->conf->max_handshakes)
-        return true;
-    while (oldest && oldest->l != d->l)
-        oldest = oldest->next;
-    if (!oldest || clock_mono_ms() - oldest->since < PATIENCE_MS)
-        return false;
-    err_set(&e, ERR_RATE, "evicted", "too many handshakes at once; this was the slowest");
-    conn_fail(oldest, FAIL_EVICTED, &e);
-    return true;
-}
-
 /* Whether there may be more. */
 static bool accept_burst(struct door *d)
 {
     for (int i = 0; i < ACCEPT_BURST; i++) {
         union pp2_addr from;
+        struct conn *victim = NULL;
+        struct err why;
         socklen_t n = sizeof from;
         memset(&from, 0, sizeof from); /* all of it: an unnamed Unix socket's path goes into PROXY headers */
-        if (atomic_load(&d->l->connections) >= d->l->conf->max_connections || !make_room(d)) {
+        if (atomic_load(&d->l->connections) >= d->l->conf->max_connections || !admission_room(d, &victim)) {
             door_pause(d);
             return false;
         }
@@ -117,6 +99,10 @@ static bool accept_burst(struct door *d)
         }
         if (c < 0)
             return false;
+        if (victim) { /* not before: perhaps nobody was waiting */
+            err_set(&why, ERR_RATE, "evicted", "too many handshakes at once; this was too slow");
+            conn_fail(victim, FAIL_EVICTED, &why);
+        }
         conn_accept(d, c, &from);
     }
     return true;
@@ -129,7 +115,9 @@ static void on_accept(int fd, short what, void *arg)
 
 int worker_open(struct worker *w, struct door *d, struct listener *l, int fd, struct err *e)
 {
-    *d = (struct door){.l = l, .w = w, .fd = fd};
+    *d = (struct door){.l = l, .w = w, .fd = fd, .crowd = address_count_new()};
+    if (!d->crowd)
+        return err_set(e, ERR_INTERNAL, "memory", "out of memory");
     if (event_assign(&d->ev, w->base, fd, EV_READ | EV_PERSIST, on_accept, d) < 0 ||
         event_assign(&d->retry, w->base, -1, 0, on_retry, d) < 0)
         return err_set(e, ERR_INTERNAL, "event", "cannot watch a listener");
@@ -344,6 +332,8 @@ void worker_free(struct worker *w)
         event_del(&w->tidy);
         event_base_free(w->base);
     }
+    for (size_t i = 0; i < w->doors_count; i++)
+        free(w->doors[i].crowd);
     if (w->wake_fd >= 0)
         close(w->wake_fd);
     verdicts_free(w->verdicts);

@@ -385,6 +385,119 @@ static void max_per_client(void **state)
     rig_end(r);
 }
 
+/* --- floods of handshakes that come to nothing ---------------------------------------------------------- */
+
+#define NEVER 0x7fffffffu
+static void four_on_tcp(struct proxy_listener_conf *l)
+{
+    on_tcp(l);
+    few_handshakes(l);
+    l->handshake_timeout = NEVER;
+}
+static struct rig *crowded(unsigned patience, unsigned silent)
+{
+    struct rig *r = rig_new(PROXY_SERVER, four_on_tcp);
+    atomic_store(&r->p->patience, patience);
+    atomic_store(&r->p->patience_silent, silent);
+    return r;
+}
+static void until_handshaking(struct rig *r, unsigned n)
+{
+    for (int i = 0; i < LONG_MS / 10 && atomic_load(&r->p->listeners[0].m.handshaking) != n; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&r->p->listeners[0].m.handshaking), n);
+}
+/* Its ClientHello is answered; it is its turn. */
+static SSL *half_way(struct rig *r, const char *from)
+{
+    SSL_CTX *c = kit_ctx(&r->k, &r->web);
+    SSL_CTX_set_max_proto_version(c, TLS1_2_VERSION); /* with 1.2, whoever has shaken hands was judged */
+    SSL *s = SSL_new(c);
+    SSL_CTX_free(c);
+    int fd = tcp_from(r, from);
+    SSL_set_bio(s, BIO_new(BIO_s_mem()), BIO_new_socket(fd, BIO_NOCLOSE)); /* it cannot hear the answer yet */
+    assert_int_equal(SSL_get_error(s, SSL_connect(s)), SSL_ERROR_WANT_READ);
+    assert_true(readable(fd, LONG_MS));
+    return s;
+}
+static bool goes_on(struct rig *r, SSL *s)
+{
+    SSL_set_fd(s, BIO_get_fd(SSL_get_wbio(s), NULL));
+    if (SSL_connect(s) != 1)
+        return false;
+    close(accept(r->upstream, NULL, NULL));
+    return true;
+}
+
+/* Who says next to nothing makes room, however much older others are: for all addresses, its own too. */
+static void cheap_flood(void **state)
+{
+    struct rig *r = crowded(NEVER, 0);
+    struct listener_metrics *m = &r->p->listeners[0].m;
+    SSL *first = half_way(r, "127.0.0.1"), *s;
+    int cheap[40];
+    for (int i = 0; i < 40; i++) {
+        cheap[i] = tcp_from(r, "127.0.0.1");
+        assert_int_equal(send(cheap[i], "\x16\x03\x01", 3, MSG_NOSIGNAL), 3);
+    }
+    for (int i = 0; i < LONG_MS / 10 && atomic_load(&m->failed[FAIL_EVICTED]) + atomic_load(&m->failed[FAIL_CLOSED]) < 37; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&m->failed[FAIL_EVICTED]) + atomic_load(&m->failed[FAIL_CLOSED]), 37);
+    assert_int_equal(atomic_load(&m->handshaking), 4);
+    assert_true(served(r, &s, tcp_from(r, "127.0.0.2")));
+    tls_close(s);
+    assert_true(served(r, &s, tcp_from(r, "127.0.0.1")));
+    tls_close(s);
+    assert_true(goes_on(r, first));
+    tls_close(first);
+    for (int i = 0; i < 40; i++)
+        close(cheap[i]);
+    rig_end(r);
+}
+
+/* Of those who were answered, it is who has more than half of the places that makes room: once, for one that came. */
+static void greedy_address(void **state)
+{
+    struct rig *r = crowded(0, NEVER);
+    SSL *old = half_way(r, "127.0.0.2"), *greedy[3], *s;
+    for (int i = 0; i < 3; i++)
+        greedy[i] = half_way(r, "127.0.0.1");
+    assert_true(served(r, &s, tcp_from(r, "127.0.0.3")));
+    tls_close(s);
+    assert_int_equal(failed(r, FAIL_EVICTED), 1);
+    assert_false(goes_on(r, greedy[0])); /* its oldest */
+    assert_true(goes_on(r, old));
+    assert_true(goes_on(r, greedy[1]));
+    assert_int_equal(failed(r, FAIL_EVICTED), 1);
+    for (int i = 0; i < 3; i++) {
+        close(BIO_get_fd(SSL_get_wbio(greedy[i]), NULL));
+        SSL_free(greedy[i]);
+    }
+    tls_close(old);
+    rig_end(r);
+}
+
+/* While nobody is slow, who comes waits in the kernel's queue until a place is free. */
+static void nobody_slow(void **state)
+{
+    struct rig *r = crowded(NEVER, NEVER);
+    SSL *all[4], *s;
+    for (int i = 0; i < 4; i++)
+        all[i] = half_way(r, i < 2 ? "127.0.0.1" : "127.0.0.2");
+    int fifth = tcp_from(r, "127.0.0.3");
+    until_handshaking(r, 4);
+    close(BIO_get_fd(SSL_get_wbio(all[0]), NULL));
+    SSL_free(all[0]);
+    assert_true(served(r, &s, fifth));
+    tls_close(s);
+    for (int i = 1; i < 4; i++) {
+        assert_true(goes_on(r, all[i]));
+        tls_close(all[i]);
+    }
+    assert_int_equal(atomic_load(&r->p->listeners[0].m.failed[FAIL_EVICTED]), 0);
+    rig_end(r);
+}
+
 int main(void)
 {
     proxy_memory_setup();
@@ -394,6 +507,7 @@ int main(void)
         cmocka_unit_test(slow_handshake), cmocka_unit_test(flood), cmocka_unit_test(proxy_headers),
         cmocka_unit_test(trusted_proxies), cmocka_unit_test(max_per_address), cmocka_unit_test(max_per_client),
         cmocka_unit_test(health_check),
+        cmocka_unit_test(cheap_flood), cmocka_unit_test(greedy_address), cmocka_unit_test(nobody_slow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
