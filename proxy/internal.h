@@ -110,10 +110,11 @@ struct source_ops {
     void (*state)(void *arg, struct wl_state *s); /* borrowed */
     void (*trouble)(void *arg, const struct err *e);
 };
-struct source; /* begins with its own stop function */
-typedef void source_stop(struct source *s);
+struct source; /* begins with its own functions */
+typedef void source_cb(struct source *s);
 struct source {
-    source_stop *stop;
+    source_cb *stop;
+    source_cb *look; /* at once, and tell again what is there; NULL: it is told by itself */
 };
 struct source *source_workload(struct event_base *base, const char *endpoint, const struct source_ops *ops, struct err *e);
 struct source *source_folder(struct event_base *base, const char *dir, const struct source_ops *ops, struct err *e);
@@ -242,7 +243,7 @@ struct proxy {
     struct metrics m;
     struct source *source;
     struct http *http;
-    struct event *term, *intr, *drain_timer, *check;
+    struct event *term, *intr, *hup, *drain_timer, *check;
     atomic_bool draining;
     atomic_bool expired_said;
     atomic_bool missing;        /* a listener's identity is none of the agent's */

@@ -202,6 +202,16 @@ static void on_signal(int sig, short what, void *arg)
         stop_all(p);
 }
 
+/* Who reloads other proxies sends this. It would end us, and every connection with us. */
+static void on_hangup(int sig, short what, void *arg)
+{
+    struct proxy *p = arg;
+    log_info("nothing is reloaded: identities renew by themselves, and a changed configuration needs a restart (SIGTERM drains)",
+             "signal", "HUP", NULL);
+    if (p->source->look)
+        p->source->look(p->source);
+}
+
 /* --- making --------------------------------------------------------------------------------------------------------- */
 
 static unsigned threads_of(const struct proxy_conf *c)
@@ -270,9 +280,10 @@ static int make_events(struct proxy *p, struct err *e)
     struct event_base *base = p->workers[0].base;
     p->term = evsignal_new(base, SIGTERM, on_signal, p);
     p->intr = evsignal_new(base, SIGINT, on_signal, p);
+    p->hup = evsignal_new(base, SIGHUP, on_hangup, p);
     p->drain_timer = event_new(base, -1, 0, on_drain_over, p);
     p->check = event_new(base, -1, EV_PERSIST, on_check, p);
-    if (!p->term || !p->intr || !p->drain_timer || !p->check || event_add(p->check, &check) < 0)
+    if (!p->term || !p->intr || !p->hup || !p->drain_timer || !p->check || event_add(p->check, &check) < 0)
         return err_set(e, ERR_INTERNAL, "event", "out of memory");
     return 0;
 }
@@ -355,7 +366,7 @@ void proxy_free(struct proxy *p)
     if (p->source)
         p->source->stop(p->source);
     http_free(p->http);
-    struct event *const events[] = {p->term, p->intr, p->drain_timer, p->check};
+    struct event *const events[] = {p->term, p->intr, p->hup, p->drain_timer, p->check};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i])
             event_free(events[i]);
@@ -412,6 +423,7 @@ int proxy_run(const struct proxy_conf *c, struct err *e)
     int rc = confine(p, e);
     event_add(p->term, NULL);
     event_add(p->intr, NULL);
+    event_add(p->hup, NULL);
     for (size_t i = 0; rc == 0 && i < p->n; i++)
         log_info(c->listeners[i].mode == PROXY_SERVER ? "server" : "client", "listen", c->listeners[i].listen, "to",
                  c->listeners[i].to, "threads", log_num(p->threads), NULL);

@@ -257,6 +257,13 @@ static void on_tick(int fd, short what, void *arg)
     wl_state_unref(s);
 }
 
+static void look_now(struct source *s)
+{
+    struct source_folder *f = (struct source_folder *)s;
+    f->looked = f->told = false;
+    event_active(&f->tick, EV_TIMEOUT, 1);
+}
+
 static void stop(struct source *s)
 {
     struct source_folder *f = (struct source_folder *)s;
@@ -283,7 +290,8 @@ struct source *source_folder(struct event_base *base, const char *dir, const str
         return NULL;
     }
     f->base.stop = stop;
+    f->base.look = look_now;
     f->ops = *ops;
-    event_active(&f->tick, EV_TIMEOUT, 1); /* as soon as the loop runs */
+    look_now(&f->base); /* as soon as the loop runs */
     return &f->base;
 }

@@ -99,6 +99,13 @@ for who in other:denied:o unlogged:unlogged:unlogged old:expired:old foreign:for
   says "$work/folder.log" "\"why\":\"$why\"" || fail "$name: no line says $why: $(tail -2 "$work/folder.log")"
 done
 pass "peers refused: another, unlogged, expired, foreign; each with its reason"
+before=$(metric "$shttp" mayfly_proxy_rotations_total)
+kill -HUP "$server"
+says "$work/folder.log" 'a changed configuration needs a restart' || fail "nothing was said of SIGHUP"
+read_again() { [ "$(metric "$shttp" mayfly_proxy_rotations_total)" -gt "$before" ]; }
+eventually read_again || fail "SIGHUP did not make it read the folder again"
+[ "$(try "$work/c")" = hello ] || fail "an allowed peer was refused after SIGHUP: $(tail -3 "$work/folder.log")"
+pass "SIGHUP ends nothing, and the folder is read again"
 for n in 4 15 50; do # one that has expired when it is read is not taken: on a busy machine it takes a longer one
   proxy_pki short.example "/server~$n=$work/short$n"
   mv "$work/short$n"/* "$work/folder/"

@@ -74,13 +74,16 @@ static void steps(void **state)
     hear(&h);
     assert_int_equal(h.states, 1);
     assert_string_equal(h.id, "spiffe://example.org/a");
+    s->look(s); /* asked, it tells again of what has not changed */
+    hear(&h);
+    assert_int_equal(h.states, 2);
     put(dir, "svid.key", "no key");
     hear(&h);
     assert_int_equal(h.troubles, 2);
     assert_non_null(strstr(h.msg, "svid.key"));
     kit_write(&k, &b, dir);
     hear(&h);
-    assert_int_equal(h.states, 2);
+    assert_int_equal(h.states, 3);
     assert_string_equal(h.id, "spiffe://example.org/b");
     s->stop(s);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
