@@ -8,7 +8,7 @@
  *
  *   serve.c      the coordinator, as numbered steps
  *   task.c       queues of tasks, threads, and the way back to the loop
- *   notify.c     systemd's readiness and descriptor store;  keep.c  the agent's own keys across a re-execution
+ *   notify.c     systemd's descriptor store;  keep.c  the agent's own keys across a re-execution
  *   handover.c   what else goes across one of our own, SIGHUP's;  handover_take.c  what of that still serves
  *   self.c       the agent's own identity: keys, evidence, trust;  jobs.c  what the authority thread does
  *   identity.c   what this agent may hand out, by entry;  timing.c  when to renew;  engine.c  renewing
@@ -92,7 +92,6 @@ struct inherited {
     int keep, api, http, handover; /* -1: none */
 };
 void notify_inherit(struct inherited *in); /* LISTEN_FDS and its like, taken and unset; once, before any thread */
-void notify_say(const char *text);         /* to $NOTIFY_SOCKET, if there is one */
 void notify_keep(int fd);                  /* in place of what the store holds by FD_NAME_KEEP */
 /* Executes this program anew with these open. Returns only on failure. */
 void notify_execute(const char *exe, char *const argv[], const struct inherited *out, struct err *e);

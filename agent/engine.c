@@ -4,6 +4,7 @@
 #include "agent/daemon.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,6 +2,7 @@
 #include "agent/handover.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
