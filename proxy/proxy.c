@@ -1,6 +1,7 @@
 /* The whole: makes everything, confines itself, serves, drains, ends. The first worker runs on the thread that called;
  * it also hears the agent, signals, and /metrics. */
 #include "base/clock.h"
+#include "base/notify.h"
 #include "base/sandbox.h"
 #include "proxy/internal.h"
 #include "proxy/trust_parts.h"
@@ -197,6 +198,7 @@ static void on_signal(int sig, short what, void *arg)
     const struct timeval t = {p->conf->drain_timeout, 0};
     bool again = atomic_load(&p->draining);
     log_info(again ? "told again: ending at once" : "draining", "signal", sig == SIGTERM ? "TERM" : "INT", NULL);
+    notify_say("STOPPING=1");
     proxy_stop(p);
     if (!again && event_add(p->drain_timer, &t) < 0)
         stop_all(p);
@@ -427,8 +429,10 @@ int proxy_run(const struct proxy_conf *c, struct err *e)
     for (size_t i = 0; rc == 0 && i < p->n; i++)
         log_info(c->listeners[i].mode == PROXY_SERVER ? "server" : "client", "listen", c->listeners[i].listen, "to",
                  c->listeners[i].to, "threads", log_num(p->threads), NULL);
-    if (rc == 0)
+    if (rc == 0) {
+        notify_say("READY=1"); /* whoever connects waits in the kernel's queue until there is an identity */
         rc = proxy_serve(p, e);
+    }
     proxy_free(p);
     if (rc == 0)
         log_info("ended", NULL);

@@ -80,9 +80,11 @@ load http caddy caddy run --config "$work/Caddyfile" --adapter caddyfile :: \
 if command -v systemd-analyze >/dev/null; then
   mkdir -p "$work/units/web.service.d"
   sed "s|/usr/bin/mayfly-agent|$build/mayfly-agent|" "$examples/systemd/mayfly-agent.service" >"$work/units/mayfly-agent.service"
+  sed "s|/usr/bin/mayfly-proxy|$build/mayfly-proxy|" "$examples/systemd/mayfly-proxy@.service" >"$work/units/mayfly-proxy@.service"
   cp "$examples/systemd/web.service.d-identity.conf" "$work/units/web.service.d/identity.conf"
   printf '[Service]\nExecStart=/bin/true\n' >"$work/units/web.service"
-  SYSTEMD_UNIT_PATH=$work/units: systemd-analyze verify --man=no "$work/units/mayfly-agent.service" "$work/units/web.service" >"$work/units.log" 2>&1 || true
-  ! grep -E "^($work/units|mayfly-agent.service|web.service)|Unknown|Failed to parse" "$work/units.log" || fail "systemd units"
+  SYSTEMD_UNIT_PATH=$work/units: systemd-analyze verify --man=no "$work/units/mayfly-agent.service" \
+    "$work/units/mayfly-proxy@web.service" "$work/units/web.service" >"$work/units.log" 2>&1 || true
+  ! grep -E "^($work/units|mayfly-(agent|proxy@.*)\.service|web.service)|Unknown|Failed to parse" "$work/units.log" || fail "systemd units"
   pass "systemd units"
 fi

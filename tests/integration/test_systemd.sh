@@ -74,6 +74,7 @@ start_systemd() {
 
 # --- what is in it ---
 host=spiffe://example.org/host/web1 web=spiffe://example.org/web api=spiffe://example.org/api
+front=spiffe://example.org/front
 init
 start || fail "the authority does not start"
 entry "$host" --selector agent:host --ttl 30
@@ -81,13 +82,21 @@ entry "$web" --parent "$host" --selector unix:user:www-data --selector files:dir
 entry "$api" --parent "$host" --selector systemd:unit:api@1.service --selector unix:user:nobody \
   --selector unix:path:/usr/bin/mayfly-agent \
   --selector "unix:sha256:$(sha256sum "$build/mayfly-agent" | cut -d' ' -f1)" --ttl 10
+entry "$front" --parent "$host" --selector systemd:unit:mayfly-proxy@front.service --ttl 10
 
 mkdir -p "$inside/bin" "$inside/etc/mayfly" "$inside/etc/systemd/system/"{mayfly-agent,web}.service.d
-cp "$build/mayfly-agent" "$inside/bin"
-http=$(free_port)
+cp "$build/mayfly-agent" "$build/mayfly-proxy" "$inside/bin"
+http=$(free_port) front_http=$(free_port)
 sed -e "s|https://mayfly.example.org:8443|$url|" -e "s|127.0.0.1:9876|127.0.0.1:$http|" "$example/agent.yaml" \
   >"$inside/etc/mayfly/agent.yaml"
-cp "$example/mayfly-agent.service" "$inside/etc/systemd/system"
+cp "$example/mayfly-agent.service" "$example/mayfly-proxy@.service" "$inside/etc/systemd/system"
+cat >"$inside/etc/mayfly/proxy-front.yaml" <<Y
+http: 127.0.0.1:$front_http
+listeners:
+  - {mode: server, listen: unix:/run/mayfly-proxy-front/in, to: unix:/run/nobody, allow: [$web]}
+Y
+mkdir "$inside/etc/systemd/system/mayfly-proxy@.service.d"
+into_log proxy.log | unit mayfly-proxy@.service.d/log.conf
 cp "$example/web.service.d-identity.conf" "$inside/etc/systemd/system/web.service.d/identity.conf"
 into_log agent.log | unit mayfly-agent.service.d/log.conf
 for target in sysinit basic shutdown network-online multi-user; do
@@ -113,7 +122,7 @@ ExecStart=/usr/bin/mayfly-agent run --timeout 5s --on-rotate HUP -- /bin/sh -c \
 StandardOutput=append:/run/shared/api%i.log
 StandardError=inherit
 U
-touch "$inside/"{agent,web,api1,api2}.log
+touch "$inside/"{agent,web,api1,api2,proxy}.log
 ln -s inside/agent.log "$work/agent.log"
 start_systemd
 pass "systemd $(within systemctl --version | sed -n '1s/^systemd //p') runs in namespaces of its own"
@@ -157,6 +166,23 @@ until_true "another unit's end" is api@2.service Result exit-code
 [ "$(show api@2.service ExecMainStatus)" = 4 ] || fail "api@2.service ended with $(show api@2.service ExecMainStatus): $(cat "$inside/api2.log")"
 ! grep -q serial= "$inside/api2.log" || fail "another unit has the identity"
 pass "the identity of a unit is that unit's alone"
+
+# --- the proxy ---
+proxy=mayfly-proxy@front.service
+sd start $proxy || fail "the proxy does not start: $(cat "$inside/proxy.log")"
+is $proxy ActiveState active || fail "the proxy is not active"
+[ "$(show $proxy Type)" = notify ] || fail "the proxy is not Type=notify"
+proxy_ready() { [ "$(curl -s --max-time 5 "http://127.0.0.1:$front_http/ready")" = ready ]; }
+until_true "the proxy is ready" proxy_ready
+grep -q '"confined".*"landlock"' "$inside/proxy.log" || fail "the proxy did not confine itself"
+pid=$(show $proxy MainPID)
+sd kill --kill-whom=main -s HUP $proxy
+says_hup() { grep -q 'needs a restart' "$inside/proxy.log"; }
+until_true "the proxy speaks of SIGHUP" says_hup
+is $proxy MainPID "$pid" || fail "another process after SIGHUP"
+sd stop $proxy
+is $proxy Result success || fail "the proxy ended with $(show $proxy Result)"
+pass "the proxy runs by its unit, has the unit's identity, survives SIGHUP and drains"
 
 # --- the descriptor store: no start needs a token any more ---
 within rm /etc/mayfly/join-token
