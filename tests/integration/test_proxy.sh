@@ -76,7 +76,7 @@ pass "drained"
 kill -TERM "$client"
 wait "$client" || fail "the client's proxy did not end well"
 
-# --- identities from a folder; a certificate that runs out and is replaced -----------------------------------------------
+# --- identities from a folder ---------------------------------------------------------------------------------------------
 proxy_pki example.org /server="$work/folder" /client="$work/c" /other="$work/o" \
   '/client!='"$work/unlogged" "/client~-5=$work/old"
 proxy_pki foreign.org /client="$work/foreign"
@@ -106,6 +106,29 @@ read_again() { [ "$(metric "$shttp" mayfly_proxy_rotations_total)" -gt "$before"
 eventually read_again || fail "SIGHUP did not make it read the folder again"
 [ "$(try "$work/c")" = hello ] || fail "an allowed peer was refused after SIGHUP: $(tail -3 "$work/folder.log")"
 pass "SIGHUP ends nothing, and the folder is read again"
+
+# --- a hundred connections, in 6 MB ---------------------------------------------------------------------------------------
+# Not of a sanitizer's build, larger pages, or where the kernel gives huge ones unasked: that is their memory, not ours.
+if ! grep -qE '__[at]san_init' "$build/mayfly-proxy" && [ "$(getconf PAGESIZE)" = 4096 ] &&
+  ! grep -qs '\[always\]' /sys/kernel/mm/transparent_hugepage/enabled; then
+  mport=$(free_port) mhttp=$(free_port)
+  mayfly-proxy server --listen "127.0.0.1:$mport" --to "127.0.0.1:$echo_port" --allow spiffe://example.org/client --threads 1 \
+    --require-log-proof --identity "$work/folder" --http "127.0.0.1:$mhttp" 2>"$work/memory.log" &
+  small=$!
+  until_ready "$mhttp" || fail "not ready: $(cat "$work/memory.log")"
+  bench_proxy_load hold "$mport" "$work/c" 100 600 >"$work/held" &
+  holds=$!
+  says "$work/held" held || fail "no hundred connections: $(tail -3 "$work/memory.log")"
+  in_6_mb() { rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$small/status") && [ "$rss" -le 6144 ]; }
+  eventually in_6_mb || fail "$rss kB resident with 100 connections"
+  [ "$(sum "$mhttp" mayfly_proxy_open_connections)" = 100 ] || fail "there are no 100 connections any more"
+  kill "$holds" && wait "$holds" || true
+  kill -TERM "$small"
+  wait "$small" || fail "the proxy did not end well"
+  pass "100 connections in $rss kB"
+fi
+
+# --- its certificate runs out, and is replaced ------------------------------------------------------------------------------
 for n in 4 15 50; do # one that has expired when it is read is not taken: on a busy machine it takes a longer one
   proxy_pki short.example "/server~$n=$work/short$n"
   mv "$work/short$n"/* "$work/folder/"
