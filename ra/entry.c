@@ -8,7 +8,8 @@
 
 struct entry_op {
     struct op op;
-    struct entry *x; /* what it becomes, or what goes; a reference */
+    struct ra *ra;
+    struct entry *x; /* what it becomes, or what goes; a reference. Of a new one nobody else has any before done */
     bool remove;
     ra_entry_cb *cb;
     void *arg;
@@ -135,9 +136,21 @@ static void op_free(struct entry_op *o)
     free(o);
 }
 
+static uint64_t number_next(struct ra *ra)
+{
+    pthread_mutex_lock(&ra->lock);
+    uint64_t n = ++ra->entries.number;
+    pthread_mutex_unlock(&ra->lock);
+    return n;
+}
+
+/* A new entry gets its number here, and not where it is asked for, which many threads do: nobody may see one of them
+ * before another whose number is lower. */
 static int entry_write(struct op *op, struct store *s, struct err *e)
 {
     struct entry_op *o = (struct entry_op *)(void *)op;
+    if (!o->remove && o->x->x.revision == 1)
+        o->x->x.number = number_next(o->ra);
     int rc = o->remove                 ? store_entry_delete(s, o->x->x.id, e)
              : o->x->x.revision == 1 ? store_entry_add(s, &o->x->x, e)
                                      : store_entry_update(s, &o->x->x, e);
@@ -189,20 +202,13 @@ static void entry_push(struct ra *ra, struct entry *x, bool remove, const char *
         cb(arg, NULL, &e);
         return;
     }
-    *o = (struct entry_op){.op = {.write = entry_write, .done = entry_done}, .x = x, .remove = remove, .cb = cb, .arg = arg};
+    *o = (struct entry_op){.op = {.write = entry_write, .done = entry_done}, .ra = ra, .x = x, .remove = remove,
+                           .cb = cb, .arg = arg};
     buf_init(&o->record, TLOG_RECORD_MAX);
     if (op_record(o, actor, &e) == 0 && writer_push(ra, &o->op, &e) == 0)
         return;
     op_free(o);
     cb(arg, NULL, &e);
-}
-
-static uint64_t number_next(struct ra *ra)
-{
-    pthread_mutex_lock(&ra->lock);
-    uint64_t n = ++ra->entries.number;
-    pthread_mutex_unlock(&ra->lock);
-    return n;
 }
 
 void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb, void *arg)
@@ -214,10 +220,9 @@ void ra_entry_create(struct ra *ra, const struct ra_entry *want, ra_entry_cb *cb
     x.revision = 1;
     x.created = x.updated = clock_wall();
     struct entry *made = NULL;
-    if (check_entry(ra, &x, &e) == 0 && id_make(x.id, &e) == 0) {
-        x.number = number_next(ra);
+    x.number = 0; /* see entry_write */
+    if (check_entry(ra, &x, &e) == 0 && id_make(x.id, &e) == 0)
         made = entry_new(&x, &e);
-    }
     if (made)
         entry_push(ra, made, false, want->actor, cb, arg);
     else

@@ -226,6 +226,54 @@ static void test_numbers(void **state)
     assert_true(w.number > number[2]);
 }
 
+/* Of creations by many threads at once: numbers ascend as the entries become visible, which the answers tell. */
+#define CREATORS 4
+#define CREATIONS 200
+static struct {
+    uint64_t last; /* of the store's thread, until all are there */
+    bool descends;
+} seen;
+
+static void on_created(void *arg, const struct ra_entry *made, const struct err *e)
+{
+    seen.descends = seen.descends || e || made->number <= seen.last;
+    seen.last = e ? seen.last : made->number;
+    on_entry(arg, made, e);
+}
+
+static void *creator(void *arg)
+{
+    struct wait *w = arg;
+    for (size_t i = 0; i < CREATIONS; i++) {
+        char id[64];
+        snprintf(id, sizeof id, "spiffe://example.org/many/%p", (void *)&w[i]);
+        struct ra_entry e = entry_of(id);
+        wait_init(&w[i]);
+        ra_entry_create(x.ra, &e, on_created, &w[i]);
+    }
+    return NULL;
+}
+
+static void test_numbers_at_once(void **state)
+{
+    static struct wait w[CREATORS][CREATIONS];
+    pthread_t t[CREATORS];
+    for (size_t i = 0; i < CREATORS; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, creator, w[i]), 0);
+    for (size_t i = 0; i < CREATORS; i++)
+        pthread_join(t[i], NULL);
+    for (size_t i = 0; i < CREATORS * CREATIONS; i++)
+        EXPECT(&w[i / CREATIONS][i % CREATIONS], NULL);
+    assert_false(seen.descends);
+    fx_reopen(&x);
+    for (size_t i = 0; i < CREATORS * CREATIONS; i++) {
+        const struct wait *made = &w[i / CREATIONS][i % CREATIONS];
+        struct wait again;
+        get(made->uri, &again);
+        assert_int_equal(again.number, made->number);
+    }
+}
+
 /* As long as it may be, kept over a restart, and gone with an update that has none. */
 static void test_hint(void **state)
 {
@@ -305,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_life),
         cmocka_unit_test(test_update_race),
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_numbers_at_once),
         cmocka_unit_test(test_hint),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
