@@ -27,6 +27,9 @@ bool cli_common(struct cli *c, int o, const char *help);
 struct config *cli_config(const struct cli *c, struct err *e);
 /* Prints "command: message" (or a JSON error object) to stderr and returns the exit code. */
 int cli_fail(const struct cli *c, const char *command, const struct err *e);
+/* The option's argument. ERR_USAGE where it is no UTF-8: JSON can not say it, and to ask without it is to ask for
+ * something else. */
+int cli_text(const char **out, const char *option, struct err *e);
 
 /* Asks the daemon over its admin socket. body NULL: none. The answer (owned by the caller) is the
  * parsed JSON, NULL for 204; problem documents become e. */

@@ -41,6 +41,14 @@ int cli_fail(const struct cli *c, const char *command, const struct err *e)
     return args_fail(command, c->json, e);
 }
 
+int cli_text(const char **out, const char *option, struct err *e)
+{
+    json_t *text = json_string(optarg);
+    *out = optarg;
+    json_decref(text);
+    return text ? 0 : err_set(e, ERR_USAGE, "arguments", "%s is not text in UTF-8", option);
+}
+
 /* --- asking the daemon ------------------------------------------------------------------------ */
 
 static size_t take_answer(char *p, size_t size, size_t n, void *arg)

@@ -94,17 +94,7 @@ static int list_add(const char **list, size_t *n, bool *named, const char *what,
         return 0;
     if (*n == LIST_MAX)
         return err_set(e, ERR_USAGE, "arguments", "at most %d of %s", LIST_MAX, what);
-    list[(*n)++] = optarg;
-    return 0;
-}
-
-/* What is no UTF-8 can not be asked for; the rest the daemon judges. */
-static int hint_take(const char **hint, struct err *e)
-{
-    json_t *text = json_string(optarg);
-    *hint = optarg;
-    json_decref(text);
-    return text ? 0 : err_set(e, ERR_USAGE, "arguments", "--hint is no text: a hint is printable ASCII");
+    return cli_text(&list[(*n)++], what, e);
 }
 
 /* 0, or an exit code + 1 (so that usage errors leave at once). */
@@ -121,12 +111,12 @@ static int entry_args_parse(struct entry_args *a, int argc, char **argv, const c
     struct err e = {0};
     for (int o, rc = 0; (o = args_getopt(argc, argv, "d:s:h", options, command)) != -1; rc = 0) {
         switch (o) {
-        case OPT_ID: a->id = optarg; break;
+        case OPT_ID: rc = cli_text(&a->id, "--id", &e); break;
         case 's': rc = list_add(a->selectors, &a->selectors_count, &a->selectors_named, "--selector", &e); break;
         case OPT_DNS: rc = list_add(a->dns, &a->dns_count, &a->dns_named, "--dns", &e); break;
         case OPT_TTL: rc = args_duration(optarg, MONTH, "--ttl", &a->ttl, &e); break;
-        case OPT_PARENT: a->parent = optarg; break;
-        case OPT_HINT: rc = hint_take(&a->hint, &e); break;
+        case OPT_PARENT: rc = cli_text(&a->parent, "--parent", &e); break;
+        case OPT_HINT: rc = cli_text(&a->hint, "--hint", &e); break;
         case OPT_AUDITOR:
         case OPT_NO_AUDITOR:
             a->auditor_named = true;

@@ -48,8 +48,7 @@ static int name(struct revoke_args *a, const char *by, struct err *e)
     if (a->by)
         return err_set(e, ERR_USAGE, "arguments", "name one thing: --serial, --id, --prefix, --entry, --agent or --key");
     a->by = by;
-    a->value = optarg;
-    return 0;
+    return cli_text(&a->value, "what is revoked", e);
 }
 
 /* 0, or an exit code + 1. */
@@ -71,8 +70,8 @@ static int parse(struct revoke_args *a, int argc, char **argv)
         case OPT_ENTRY: rc = name(a, "entry", &e); break;
         case OPT_AGENT: rc = name(a, "agent", &e); break;
         case OPT_KEY: rc = name(a, "key", &e); break;
-        case OPT_REASON: a->reason = optarg; break;
-        case OPT_COMMENT: a->comment = optarg; break;
+        case OPT_REASON: rc = cli_text(&a->reason, "--reason", &e); break;
+        case OPT_COMMENT: rc = cli_text(&a->comment, "--comment", &e); break;
         case OPT_LIST: a->list = true; break;
         default:
             if (!cli_common(&a->cli, o, help))

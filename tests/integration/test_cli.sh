@@ -17,6 +17,18 @@ extra mayfly entry create --dir "$a" --id spiffe://test.example/x
 extra mayfly token create --dir "$a" --id spiffe://test.example/x
 refuses 2 "one INDEX is needed" mayfly log show --dir "$a" 1 2
 
+# What JSON can not say is not left out of what is asked for: an entry with a selector less is another's, too.
+x=spiffe://test.example/x latin1=$'a:\xe9'
+for option in selector dns parent hint; do
+  refuses 2 "--$option is not text in UTF-8" mayfly entry create --dir "$a" --id $x "--$option" "$latin1"
+  refuses 2 "--$option is not text in UTF-8" mayfly entry update --dir "$a" $x "--$option" "$latin1"
+done
+refuses 2 "not text in UTF-8" mayfly entry create --dir "$a" --id $x -s unix:uid:1 -s "$latin1"
+refuses 2 "not text in UTF-8" mayfly token create --dir "$a" --selector agent:x --id "$latin1"
+refuses 2 "not text in UTF-8" mayfly revoke --dir "$a" --id "$latin1"
+refuses 2 "not text in UTF-8" mayfly revoke --dir "$a" --id $x --comment "$latin1"
+refuses 2 "not text in UTF-8" mayfly revoke --dir "$a" --id $x --reason "$latin1"
+
 # A log under another key, and one that was forged: it did not verify (5).
 mayfly init --dir "$work/b" --trust-domain test.example >/dev/null || fail "a second authority"
 other=$work/b/log
