@@ -208,9 +208,11 @@ static void print_entry(const json_t *x)
     join(dns, sizeof dns, json_object_get(x, "dns"));
     ttl_words(ttl, x);
     cli_when(when, sizeof when, json_integer_value(json_object_get(x, "updated")));
-    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\nhint       %s\nmay search %s\nchanged    %s\n",
+    const char *hint = *member(x, "hint") ? member(x, "hint") : "-";
+    printf("SPIFFE ID  %s\nentry id   %s\nrevision   %lld\nparent     %s\nselectors  %s\nDNS names  %s\nlifetime   %s\n"
+           "hint       %s\nmay search %s\nchanged    %s\n",
            member(x, "spiffe_id"), member(x, "id"), (long long)json_integer_value(json_object_get(x, "revision")),
-           member(x, "parent"), *selectors ? selectors : without_selectors(x), *dns ? dns : "-", ttl, *member(x, "hint") ? member(x, "hint") : "-",
+           member(x, "parent"), *selectors ? selectors : without_selectors(x), *dns ? dns : "-", ttl, hint,
            json_is_true(json_object_get(x, "auditor")) ? "yes: an auditor" : "no", when);
 }
 

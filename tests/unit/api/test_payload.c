@@ -194,7 +194,8 @@ static void test_admin_entry(void **state)
                                "\"hint\":\"internal\"}",
                       plain[] = "{\"spiffe_id\":\"a\",\"hint\":\"\"}";
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"spiffe_id\":1}", "{\"spiffe_id\":\"a\",\"hint\":1}", "{\"spiffe_id\":\"a\",\"hint\":null}", "{\"spiffe_id\":\"\"}", "{\"spiffe_id\":\"a\",\"ttl\":-1}",
+        "{\"spiffe_id\":\"a\",\"hint\":1}", "{\"spiffe_id\":\"a\",\"hint\":null}",
+        "", "[]", "{}", "{\"spiffe_id\":1}", "{\"spiffe_id\":\"\"}", "{\"spiffe_id\":\"a\",\"ttl\":-1}",
         "{\"spiffe_id\":\"a\",\"ttl\":1.5}", "{\"spiffe_id\":\"a\",\"ttl\":\"5m\"}", "{\"spiffe_id\":\"a\",\"ttl\":99999999999}",
         "{\"spiffe_id\":\"a\",\"selectors\":\"x\"}", "{\"spiffe_id\":\"a\",\"selectors\":[1]}",
         "{\"spiffe_id\":\"a\",\"selectors\":[\"\"]}", "{\"spiffe_id\":\"a\",\"selector\":[\"x:y\"]}",
