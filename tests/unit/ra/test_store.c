@@ -343,6 +343,39 @@ static void test_versions_before(void **state)
     assert_int_equal(number_of("spiffe://example.org/0"), n.entries + 1);
 }
 
+/* From each of them, to a store that takes entries as ever. */
+static void test_each_version_before(void **state)
+{
+    static const char *const added[STORE_VERSION + 1] = {
+        [3] = "DROP TABLE revocations",
+        [4] = "ALTER TABLE entries DROP COLUMN auditor; ALTER TABLE authorizations DROP COLUMN requester",
+        [5] = "DROP TABLE told",
+        [6] = "ALTER TABLE authorizations DROP COLUMN agent_entry; ALTER TABLE authorizations DROP COLUMN agent_serial;"
+              "ALTER TABLE authorizations DROP COLUMN agent_key",
+        [7] = "ALTER TABLE entries DROP COLUMN number",
+        [8] = "ALTER TABLE entries DROP COLUMN hint"};
+    char version[32], id[64];
+    for (int v = STORE_VERSION - 1; v >= 2; v--) {
+        ra_stop(x.ra);
+        ca_client_free(x.ca);
+        ra_close(x.ra);
+        for (int i = STORE_VERSION; i > v; i--)
+            sql(added[i]);
+        snprintf(version, sizeof version, "PRAGMA user_version=%d", v);
+        sql(version);
+        fx_open_ca(&x);
+        fx_open_ra(&x);
+        snprintf(id, sizeof id, "spiffe://example.org/v%d", v);
+        make_entry(&x, id, NULL, NULL);
+        fx_reopen(&x);
+        struct ra_stats n;
+        ra_stats(x.ra, &n);
+        assert_int_equal(rows("entries"), n.entries);
+        /* the newest; of those that were numbered just now, their number */
+        assert_in_range(number_of(id), n.entries, v < 7 ? n.entries : UINT32_MAX);
+    }
+}
+
 static void test_refused_files(void **state)
 {
     ra_stop(x.ra);
@@ -431,7 +464,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_persistence), cmocka_unit_test(test_sweep),    cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_batch_error),
-        cmocka_unit_test(test_versions_before), cmocka_unit_test(test_refused_files), cmocka_unit_test(test_no_place),
+        cmocka_unit_test(test_versions_before),
+        cmocka_unit_test(test_each_version_before), cmocka_unit_test(test_refused_files), cmocka_unit_test(test_no_place),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
