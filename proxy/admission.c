@@ -26,10 +26,12 @@ void admission_leave(struct conn *c)
         c->door->crowd->n[c->place]--;
 }
 
+/* They add up to max_handshakes: were there more, whoever fills its part first would leave others without any. */
 static unsigned places(const struct door *d)
 {
-    unsigned threads = d->w->p->threads;
-    return (d->l->conf->max_handshakes + threads - 1) / threads;
+    unsigned threads = d->w->p->threads, all = d->l->conf->max_handshakes;
+    unsigned n = all / threads + (d->w->number < all % threads);
+    return n ? n : 1;
 }
 
 static bool greedy(const struct conn *c)
@@ -72,7 +74,7 @@ static struct conn *slowest(const struct door *d)
 bool admission_room(struct door *d, struct conn **victim)
 {
     *victim = NULL;
-    if (d->handshaking < places(d) && atomic_load(&d->l->m.handshaking) < d->l->conf->max_handshakes)
+    if (d->handshaking < places(d))
         return true;
     *victim = slowest(d);
     return *victim;

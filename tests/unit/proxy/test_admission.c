@@ -498,6 +498,30 @@ static void nobody_slow(void **state)
     rig_end(r);
 }
 
+/* Threads have all the places together, and none is without, however many the others have taken. */
+static void shares(void **state)
+{
+    static struct worker w[7];
+    struct proxy p = {.threads = 7};
+    for (unsigned max = 1; max <= 100; max++) {
+        struct proxy_listener_conf conf = {.max_handshakes = max};
+        struct listener l = {.conf = &conf};
+        unsigned all = 0;
+        for (unsigned i = 0; i < 7; i++) {
+            struct door d = {.l = &l, .w = &w[i]};
+            struct conn *victim;
+            w[i].p = &p;
+            w[i].number = i;
+            for (; admission_room(&d, &victim); all++) {
+                d.handshaking++;
+                atomic_fetch_add(&l.m.handshaking, 1);
+            }
+            assert_true(d.handshaking > 0);
+        }
+        assert_int_equal(all, max < 7 ? 7 : max);
+    }
+}
+
 int main(void)
 {
     proxy_memory_setup();
@@ -508,6 +532,7 @@ int main(void)
         cmocka_unit_test(trusted_proxies), cmocka_unit_test(max_per_address), cmocka_unit_test(max_per_client),
         cmocka_unit_test(health_check),
         cmocka_unit_test(cheap_flood), cmocka_unit_test(greedy_address), cmocka_unit_test(nobody_slow),
+        cmocka_unit_test(shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
