@@ -95,6 +95,7 @@ http: 127.0.0.1:$front_http
 listeners:
   - {mode: server, listen: unix:/run/mayfly-proxy-front/in, to: unix:/run/nobody, allow: [$web]}
 Y
+echo 'listener: []' >"$inside/etc/mayfly/proxy-bad.yaml"
 mkdir "$inside/etc/systemd/system/mayfly-proxy@.service.d"
 into_log proxy.log | unit mayfly-proxy@.service.d/log.conf
 cp "$example/web.service.d-identity.conf" "$inside/etc/systemd/system/web.service.d/identity.conf"
@@ -182,7 +183,10 @@ until_true "the proxy speaks of SIGHUP" says_hup
 is $proxy MainPID "$pid" || fail "another process after SIGHUP"
 sd stop $proxy
 is $proxy Result success || fail "the proxy ended with $(show $proxy Result)"
-pass "the proxy runs by its unit, has the unit's identity, survives SIGHUP and drains"
+! sd start mayfly-proxy@bad.service 2>/dev/null || fail "the proxy starts with a bad configuration"
+is mayfly-proxy@bad.service SubState failed || fail "a bad configuration is tried again: $(show mayfly-proxy@bad.service SubState)"
+grep -q 'listener: unknown key' "$inside/proxy.log" || fail "nothing is said of the bad configuration"
+pass "the proxy runs by its unit, has the unit's identity, survives SIGHUP and drains; a bad configuration ends it"
 
 # --- the descriptor store: no start needs a token any more ---
 within rm /etc/mayfly/join-token
