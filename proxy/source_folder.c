@@ -34,7 +34,7 @@ struct source_folder {
     struct event tick;
     struct stamp seen[FILES];
     bool looked; /* once at least: an empty folder, too, is read, so that it is told of */
-    bool told;   /* of the trouble that there is */
+    struct err told; /* the trouble that there is, as it was told; code 0: none */
 };
 
 static void path_of(char dst[PATH_CAP], const struct source_folder *f, int which)
@@ -225,11 +225,13 @@ static struct wl_state *state_read(const struct source_folder *f, struct err *e)
 
 /* --- watching --------------------------------------------------------------------------------------------------- */
 
+/* Once, though it is tried twice a second; and the next one, where the first was mended. */
 static void tell(struct source_folder *f, const struct err *e)
 {
-    if (!f->told)
-        f->ops.trouble(f->ops.arg, e);
-    f->told = true;
+    if (f->told.code == e->code && strcmp(f->told.msg, e->msg) == 0)
+        return;
+    f->told = *e;
+    f->ops.trouble(f->ops.arg, e);
 }
 
 static void on_tick(int fd, short what, void *arg)
@@ -251,7 +253,7 @@ static void on_tick(int fd, short what, void *arg)
         tell(f, &e);
         return;
     }
-    f->told = false;
+    err_clear(&f->told);
     memcpy(f->seen, after, sizeof after);
     f->ops.state(f->ops.arg, s);
     wl_state_unref(s);
@@ -260,7 +262,8 @@ static void on_tick(int fd, short what, void *arg)
 static void look_now(struct source *s)
 {
     struct source_folder *f = (struct source_folder *)s;
-    f->looked = f->told = false;
+    f->looked = false;
+    err_clear(&f->told);
     event_active(&f->tick, EV_TIMEOUT, 1);
 }
 

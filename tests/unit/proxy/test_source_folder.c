@@ -69,7 +69,14 @@ static void steps(void **state)
     hear(&h);
     assert_int_equal(h.troubles, 1);
     assert_non_null(strstr(h.msg, "svid.pem"));
-    put(dir, "svid.pem", "no certificate"); /* the same trouble to whoever waits: not told again */
+    put(dir, "svid.pem", "no certificate");
+    hear(&h);
+    assert_int_equal(h.troubles, 2);
+    assert_non_null(strstr(h.msg, "holds no certificate"));
+    put(dir, "svid.key", "no key"); /* of the certificate there is no news */
+    event_base_loop(h.base, EVLOOP_ONCE);
+    event_base_loop(h.base, EVLOOP_ONCE);
+    assert_int_equal(h.troubles, 2);
     kit_write(&k, &a, dir);
     hear(&h);
     assert_int_equal(h.states, 1);
@@ -79,7 +86,7 @@ static void steps(void **state)
     assert_int_equal(h.states, 2);
     put(dir, "svid.key", "no key");
     hear(&h);
-    assert_int_equal(h.troubles, 2);
+    assert_int_equal(h.troubles, 3);
     assert_non_null(strstr(h.msg, "svid.key"));
     kit_write(&k, &b, dir);
     hear(&h);
