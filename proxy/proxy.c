@@ -34,17 +34,17 @@ static void wake_all(struct proxy *p)
 
 /* --- identity comes ------------------------------------------------------------------------------------------------ */
 
-/* Until when all listeners can serve; says which can not. */
+/* Until when all listeners can serve; says which can not, and is silent with the next states, which may be many. */
 static void listeners_look(struct proxy *p, const struct creds *c)
 {
     int64_t expires = 0; /* none of them can */
-    bool missing = false;
+    bool missing = false, news = !p->creds || p->trouble.code != ERR_NONE;
     for (size_t i = 0; i < p->n; i++) {
         const struct cred *own = creds_find(c, p->listeners[i].conf->id);
-        if (!own)
+        if (!own && (news || creds_find(p->creds, p->listeners[i].conf->id)))
             log_warn("the agent gives no such identity: this listener refuses everybody", "listener", p->listeners[i].conf->name,
                      "id", p->listeners[i].conf->id, NULL);
-        else if (own->not_after < expires || expires == 0)
+        if (own && (own->not_after < expires || expires == 0))
             expires = own->not_after;
         missing |= !own;
     }

@@ -208,6 +208,41 @@ static void whose_identity(void **state)
     finish(&r);
 }
 
+/* That a listener's identity is missing is told once, not with each state that is without it. */
+static void missing_identity(void **state)
+{
+    char said[4096];
+    struct kit k;
+    struct kit_id api, shop;
+    struct rig r;
+    struct err e = {0};
+    begin_as(&r, ID("shop"));
+    kit_new(&k, "example.org");
+    kit_make(&api, &k, &(struct kit_leaf){.id = ID("api")});
+    kit_make(&shop, &k, &(struct kit_leaf){.id = ID("shop")});
+    struct wl_state *without = kit_state(&k, &api), *with = kit_state(&k, &shop);
+    for (int i = 0; i < 2; i++) { /* at first, and after it was there */
+        give(&r, without, said, sizeof said);
+        assert_int_equal(lines(said), 1);
+        assert_non_null(strstr(said, "gives no such identity"));
+        give(&r, without, said, sizeof said);
+        assert_string_equal(said, "");
+        give(&r, with, said, sizeof said);
+        assert_non_null(strstr(said, "id=" ID("shop")));
+    }
+    give(&r, without, said, sizeof said);
+    starting(&e);
+    say(&r, &e, said, sizeof said);
+    give(&r, without, said, sizeof said); /* the agent is back, without it */
+    assert_non_null(strstr(said, "gives no such identity"));
+    wl_state_unref(without);
+    wl_state_unref(with);
+    kit_id_free(&api);
+    kit_id_free(&shop);
+    kit_free(&k);
+    finish(&r);
+}
+
 /* A name without an address at the start: there is no meaning from before. A label of more than 63 bytes is none, whoever
  * is asked. */
 static void name_of_nothing(void **state)
@@ -241,6 +276,7 @@ int main(void)
         cmocka_unit_test(another_reason),
         cmocka_unit_test(taking_turns),
         cmocka_unit_test(whose_identity),
+        cmocka_unit_test(missing_identity),
         cmocka_unit_test(name_of_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
