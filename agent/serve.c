@@ -58,6 +58,16 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
     event_base_loopbreak(a->base);
 }
 
+/* Nobody listens while the threads end, which a hook can make long, nor until the program that is executed does: a
+ * SIGHUP of that time would end us. Blocked it waits, for that program too, and what changed meanwhile is read. */
+static void hold_hangup(bool hold)
+{
+    sigset_t s;
+    sigemptyset(&s);
+    sigaddset(&s, SIGHUP);
+    pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &s, NULL);
+}
+
 struct signals {
     struct event *term, *interrupt, *hangup;
 };
@@ -70,11 +80,13 @@ static int signals_start(struct signals *s, struct agent *a, struct err *e)
     if (!s->term || !s->interrupt || !s->hangup || evsignal_add(s->term, NULL) < 0 ||
         evsignal_add(s->interrupt, NULL) < 0 || evsignal_add(s->hangup, NULL) < 0)
         return err_set(e, ERR_INTERNAL, "event", "cannot wait for signals");
+    hold_hangup(false);
     return 0;
 }
 
 static void signals_stop(struct signals *s)
 {
+    hold_hangup(true);
     struct event *const all[] = {s->term, s->interrupt, s->hangup};
     for (size_t i = 0; i < 3; i++)
         if (all[i])
@@ -266,6 +278,7 @@ int agent_serve(const struct agent_serve *o, struct err *e)
     struct inherited in;
     struct agent a = {.http_fd = -1, .api_fd = -1};
     /* 1. memory and rights */
+    hold_hangup(true);
     notify_inherit(&in);
     if (prepare_process(e) < 0)
         return -1;

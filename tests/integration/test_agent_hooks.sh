@@ -1,6 +1,6 @@
 #!/bin/bash
 # Hooks of mayfly-agent serve: one that does not end keeps no other set from changing and no other program from being told;
-# one command of two sets never runs beside itself.
+# one command of two sets never runs beside itself; SIGHUP while one is awaited ends nothing.
 . "$(dirname "$0")/lib.sh"
 . "$here/agent.sh"
 host=spiffe://test.example/host/one
@@ -19,7 +19,7 @@ sleep 0.3
 echo "\$MAYFLY_SPIFFE_ID" >>"$work/out/twins"
 rmdir "$work/out/inside"
 S
-slow="echo began >>$work/out/slow-began; until [ -e $work/out/go ]; do sleep 0.1; done; echo ended >>$work/out/slow-ended"
+slow="echo began >>$work/out/slow-began; until [ -e $work/out/go ]; do echo held >>$work/out/slow-held; sleep 0.1; done; echo ended >>$work/out/slow-ended"
 agent_config "$host" "files:
   - {id: $(set_is slow), dir: $work/out/slow, reload: \"$slow\", reload_timeout: 300}
   - {id: $(set_is quick), dir: $work/out/quick, reload: \"sha256sum <$work/out/quick/svid.pem >>$work/out/quick-told\"}
@@ -44,5 +44,20 @@ touch "$work/out/go"
 moved() { [ "$(sha256sum <"$work/out/slow/svid.pem")" != "$before" ]; }
 until_true "the slow set changes once its hook has ended" moved
 until_true "ready, with all told" ready
-agent_stop
 pass "what waited for its own hook is written after it"
+
+# --- SIGHUP waits for hooks; another one meanwhile ends nothing, and is obeyed
+rm "$work/out/slow-held" "$work/out/go"
+until_true "the hook that does not end begins again" test -s "$work/out/slow-held"
+hears_hangup() { [ $((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$agent/status") & 1)) = 1 ]; }
+deaf() { ! hears_hangup; }
+hears_hangup || fail "it does not hear SIGHUP"
+kill -HUP "$agent"
+until_true "it is on its way down" deaf
+kill -HUP "$agent"
+touch "$work/out/go"
+reloads() { [ "$(grep -c '"msg":"reloading"' "$work/agent.log")" = 2 ]; }
+until_true "both are obeyed" reloads
+until_true "ready after both" ready
+agent_stop
+pass "SIGHUP while another one is under way"
