@@ -68,6 +68,7 @@ static void put_identity(struct buf *b, const struct identity *i)
     put_time(b, i->from_ms);
     put_time(b, i->renew_wall_ms);
     put_time(b, i->renew_mono_ms);
+    put_time(b, i->ari_mono_ms);
     buf_u8(b, i->stale);
 }
 
@@ -261,7 +262,7 @@ static bool take_svid(struct cur *c, struct cur *keys, struct identity *i, struc
     memcpy(s->chain, chain.p, chain.len);
     s->chain_len = chain.len;
     return take_time(c, &i->from_ms) && take_time(c, &i->renew_wall_ms) && take_time(c, &i->renew_mono_ms) &&
-           take_bool(c, &i->stale) && take_key(keys, &s->key, e);
+           take_time(c, &i->ari_mono_ms) && take_bool(c, &i->stale) && take_key(keys, &s->key, e);
 }
 
 static bool take_entry(struct cur *c, struct entry *x)

@@ -29,7 +29,8 @@ static int verify(const struct agent *a, const struct wl_svid *s, struct agent_v
     return rc;
 }
 
-/* Renewed when it would have been; a plan that can not be is made anew. */
+/* Renewed, and asked about, when it would have been (after a revocation that is now); a plan that can not be is made
+ * anew. */
 static void resume(struct identity *i, const struct agent_verified *v)
 {
     int64_t now = clock_mono_ms();
@@ -42,7 +43,10 @@ static void resume(struct identity *i, const struct agent_verified *v)
         i->renew_wall_ms = renew_at(i->from_ms, i->until_ms, dice_throw());
         i->renew_mono_ms = now + (i->renew_wall_ms - clock_wall_ms());
     }
-    i->ari_mono_ms = *i->cert_id ? now + ari_poll_ms(i->from_ms, i->until_ms, 0, dice_throw()) : INT64_MAX;
+    if (!*i->cert_id)
+        i->ari_mono_ms = INT64_MAX;
+    else if (i->ari_mono_ms > now + ari_poll_ms(i->from_ms, i->until_ms, 0, UINT32_MAX))
+        i->ari_mono_ms = now + ari_poll_ms(i->from_ms, i->until_ms, 0, dice_throw());
     i->tried = true;
 }
 

@@ -197,9 +197,27 @@ static void test_taken(void **state)
     assert_int_equal(i->until_ms, web->until_ms);
     assert_int_equal(i->renew_wall_ms, web->renew_wall_ms);
     assert_int_equal(i->renew_mono_ms, web->renew_mono_ms);
+    assert_int_equal(i->ari_mono_ms, web->ari_mono_ms);
     assert_false(i->stale);
     assert_int_equal(s.a.self.bundle.len, 0); /* that one names no roots that are trusted */
     assert_null(s.a.self.crls);
+    gone(&s);
+}
+
+/* Something was revoked, and not all were asked about yet: whoever takes over asks now. A time that can not be is none. */
+static void test_advice(void **state)
+{
+    struct fixture *f = *state;
+    struct successor s;
+    struct identity *web = identity_of(&f->a.identities, "spiffe://example.org/web");
+    assert_true(*web->cert_id);
+    web->ari_mono_ms = clock_mono_ms() - 5;
+    take(f, &s, f->config.server, f->pki.root);
+    assert_int_equal(identity_of(&s.a.identities, web->spiffe_id)->ari_mono_ms, web->ari_mono_ms);
+    gone(&s);
+    web->ari_mono_ms = INT64_MAX;
+    take(f, &s, f->config.server, f->pki.root);
+    assert_true(identity_of(&s.a.identities, web->spiffe_id)->ari_mono_ms < clock_mono_ms() + (web->until_ms - web->from_ms));
     gone(&s);
 }
 
@@ -266,6 +284,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_round_trip, fill, empty),
         cmocka_unit_test_setup_teardown(test_damage, fill, empty),
         cmocka_unit_test_setup_teardown(test_taken, fill, empty),
+        cmocka_unit_test_setup_teardown(test_advice, fill, empty),
         cmocka_unit_test_setup_teardown(test_not_taken, fill, empty),
         cmocka_unit_test_setup_teardown(test_unwanted, fill, empty),
     };
