@@ -288,7 +288,7 @@ struct agent {
     int http_fd, api_fd;
     struct counters counters;
     struct reason reasons[REASONS_MAX];
-    bool reload, stopping, announced;
+    bool reload, ended, stopping, announced; /* SIGHUP, SIGTERM came */
 };
 
 /* --- engine.c -------------------------------------------------------------------------------------------------------------- */

@@ -47,6 +47,7 @@ static void on_end(evutil_socket_t sig, short what, void *arg)
     struct agent *a = arg;
     log_info("stopping", NULL);
     notify_say("STOPPING=1");
+    a->ended = true;
     event_base_loopbreak(a->base);
 }
 
@@ -202,17 +203,29 @@ static int reload(struct agent *a, struct handover *m, const struct agent_serve 
     return execute(a, m->fd, o, e);
 }
 
+static int broken(struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "event", "the event loop failed");
+}
+
 static int loop(struct agent *a, const struct agent_serve *o, struct err *e)
 {
     for (;;) {
-        if (event_base_dispatch(a->base) < 0)
-            return err_set(e, ERR_INTERNAL, "event", "the event loop failed");
-        if (!a->reload)
-            return 0;
-        if (config_good(o))
-            return 0;
+        if (!a->reload && event_base_dispatch(a->base) < 0)
+            return broken(e);
+        if (a->ended || !a->reload)
+            break;
         a->reload = false;
+        bool good = config_good(o);
+        /* A SIGTERM that came beside it, or since, is not to be lost: who breaks the loop is the last it calls. */
+        if (event_base_loop(a->base, EVLOOP_NONBLOCK) < 0)
+            return broken(e);
+        a->reload = a->reload || good;
+        if (good || a->ended)
+            break;
     }
+    a->reload = a->reload && !a->ended;
+    return 0;
 }
 
 static int serve(struct agent *a, struct inherited *in, const struct agent_serve *o, struct err *e)

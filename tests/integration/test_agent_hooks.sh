@@ -59,5 +59,15 @@ touch "$work/out/go"
 reloads() { [ "$(grep -c '"msg":"reloading"' "$work/agent.log")" = 2 ]; }
 until_true "both are obeyed" reloads
 until_true "ready after both" ready
-agent_stop
 pass "SIGHUP while another one is under way"
+
+# --- both at once, as for a service that is reloaded and then stopped: it stops
+kill -STOP "$agent"
+kill -HUP "$agent"
+kill -TERM "$agent"
+kill -CONT "$agent"
+over() { ! kill -0 "$agent" 2>/dev/null || grep -q '^State:[[:space:]]*Z' "/proc/$agent/status"; }
+until_true "it stops" over
+wait "$agent" || fail "it ended with $?"
+[ ! -S "$agent_socket" ] || fail "it left its socket"
+pass "SIGTERM with SIGHUP"
