@@ -114,7 +114,7 @@ static void test_jwt_late(void **state)
     sign(&first, k, PKI_NOW + 300);
     sign(&second, k, PKI_NOW + 1200);
     f->jwt = (const char *)first.p;
-    struct identity *i = set_start(f, &s), *other = add(f, "other");
+    struct identity *other = add(f, "other"), *i = set_start(f, &s); /* the second begins what threads do */
     TURN_UNTIL(f, ready(f));
     assert_false(outputs_overdue(a, i));
     f->jwt = NULL; /* from now on refused; nothing of it is under way */
