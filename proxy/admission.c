@@ -34,9 +34,10 @@ static unsigned places(const struct door *d)
     return n ? n : 1;
 }
 
+/* Only in front of a server: beside a client all come from this host. */
 static bool greedy(const struct conn *c)
 {
-    return c->place >= 0 && c->door->crowd->n[c->place] > places(c->door) / 2;
+    return c->l->conf->mode == PROXY_SERVER && c->place >= 0 && c->door->crowd->n[c->place] > places(c->door) / 2;
 }
 
 /* The least goes first. */
