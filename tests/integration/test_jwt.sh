@@ -89,8 +89,8 @@ served() { curl -sf --unix-socket "$a/run/admin.sock" "http://mayfly/audit/v1/en
 eventually served || fail "the server's search"
 mayfly log monitor --dir "$a" --state "$work/state" --from-start --once --allow "$td/mayfly/*" --allow $db >"$work/alerts" 2>/dev/null || true
 has "jwt-key" <"$work/alerts" && has "outside-pattern.*JWT-SVID for $web" <"$work/alerts" || fail "monitor: $(cat "$work/alerts")"
-reconciled
-jq -e '.ok and .jwts == 4 and .jwt_signatures == 4 and .jwt_difference == 0' "$work/reconcile" >/dev/null || fail "$(cat "$work/reconcile")"
+accounted() { reconciled; jq -e '.ok and .jwts == 4 and .jwt_signatures == 4 and .jwt_difference == 0' "$work/reconcile" >/dev/null; }
+eventually accounted || fail "$(cat "$work/reconcile")" # the signer's word on its counts is of a second ago
 refuses 5 "signatures are not in the log" mayfly log reconcile --dir "$a" --signatures 0 --since 0 --jwt-signatures 5
 pass "show, search, export, verify, monitor and reconcile know them"
 
