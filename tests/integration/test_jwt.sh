@@ -19,7 +19,6 @@ refused() { # status rule ask-arguments...
   ask "${@:3}"
   [ "$status" = "$1" ] && [ "$(jq -r .rule <<<"$body")" = "$2" ] || fail "${*:3}: $status, not $1 $2: $body"
 }
-size() { mayfly status --dir "$a" --json | jq .log_size; }
 reconciled() { mayfly log reconcile --dir "$a" --json >"$work/reconcile" || fail "reconcile: $(cat "$work/reconcile")"; }
 
 # --- made by init ----------------------------------------------------------------------------------------
@@ -54,7 +53,6 @@ client verify "${first%?????}AAAAA" payroll >/dev/null 2>&1 && fail "the client 
 pass "given, and verified by openssl against the bundle"
 
 # --- refused -----------------------------------------------------------------------------------------------
-before=$(size)
 refused 400 audience $web '[]'
 refused 400 audience $web '[""]'
 refused 400 audience $web '["a\nb"]'
