@@ -599,4 +599,16 @@ static inline struct bytes csr_for(const char *san)
     return (struct bytes){der, n};
 }
 
+/* Waits for an order by a key of its own: valid at once, or refused by this rule. */
+static inline void order_expect(struct fx *x, struct ra_session *s, const char *id, const json_t *evidence, const char *rule)
+{
+    struct wait w;
+    struct bytes csr = csr_for(id);
+    order_new(x, s, &(struct ask){.uri = id, .csr = &csr, .evidence = evidence}, &w);
+    EXPECT(&w, rule);
+    if (!rule)
+        assert_int_equal(w.o.status, RA_VALID);
+    wait_free(&w);
+}
+
 #endif

@@ -94,24 +94,13 @@ static inline uint64_t all_logged(void)
 
 /* --- asking for certificates ---------------------------------------------------------------------------- */
 
-static inline void ask_for(struct ra_session *s, const char *id, const json_t *evidence, const char *rule)
-{
-    struct wait w;
-    struct bytes csr = csr_for(id);
-    order_new(&x, s, &(struct ask){.uri = id, .csr = &csr, .evidence = evidence}, &w);
-    EXPECT(&w, rule);
-    if (!rule)
-        assert_int_equal(w.o.status, RA_VALID);
-    wait_free(&w);
-}
-
 static inline struct ra_session *authorized(const char *id)
 {
     uint8_t secret[32];
     struct ra_session *s = make_session(&x);
     make_token(&x, id, NULL, 0, secret);
     json_t *cmw = token_evidence(s, secret, "nonce");
-    ask_for(s, id, cmw, NULL);
+    order_expect(&x, s, id, cmw, NULL);
     json_decref(cmw);
     return s;
 }
@@ -145,7 +134,7 @@ static inline void try_svid(const char *id, uint64_t index, const char *rule)
 {
     struct ra_session *s = make_session(&x);
     json_t *cmw = svid(s, id, index, NULL);
-    ask_for(s, id, cmw, rule);
+    order_expect(&x, s, id, cmw, rule);
     json_decref(cmw);
     ra_session_release(s);
 }

@@ -17,22 +17,11 @@ static struct fx x;
 static struct agent one, two;
 static const char *const both[] = {"unix:uid:1000", "systemd:unit:shop.service"};
 
-static void ask_for(struct ra_session *s, const char *id, const json_t *evidence, const char *rule)
-{
-    struct wait w;
-    struct bytes csr = csr_for(id);
-    order_new(&x, s, &(struct ask){.uri = id, .csr = &csr, .evidence = evidence}, &w);
-    EXPECT(&w, rule);
-    if (!rule)
-        assert_int_equal(w.o.status, RA_VALID);
-    wait_free(&w);
-}
-
 static void say(struct ra_session *s, const struct agent *a, const char *id, const char *const *selectors, size_t n,
                 const char *rule)
 {
     json_t *cmw = agent_says(&x, a, s, "nonce", selectors, n);
-    ask_for(s, id, cmw, rule);
+    order_expect(&x, s, id, cmw, rule);
     json_decref(cmw);
 }
 
@@ -89,7 +78,7 @@ static void test_one_round_trip(void **state)
         if (i == 0)
             restart(&s);
         *x.signer.last_requester = *x.signer.last_attestor = 0;
-        ask_for(s, SHOP, NULL, NULL); /* a renewal, and one after a restart */
+        order_expect(&x, s, SHOP, NULL, NULL); /* a renewal, and one after a restart */
     }
     assert_false(ra_session_authorized(x.ra, s, AGENT));
     ra_session_release(s);
@@ -137,7 +126,7 @@ static void test_who(void **state)
     say(s, &one, AGENT, both, 2, "agent-parent");
     say(s, &shop, SHOP, both, 2, "parent"); /* its own SVID does not pass the agent by */
     json_t *cmw = agent_says(&x, &one, other, "nonce", both, 2);
-    ask_for(s, SHOP, cmw, "agent-signature"); /* said to another session */
+    order_expect(&x, s, SHOP, cmw, "agent-signature"); /* said to another session */
     json_decref(cmw);
     assert_false(ra_session_authorized(x.ra, s, SHOP));
     say(s, &one, SHOP, more, 4, NULL);
@@ -145,8 +134,8 @@ static void test_who(void **state)
     uint8_t secret[32];
     make_token(&x, SHOP, NULL, 0, secret);
     cmw = token_evidence(other, secret, "nonce");
-    ask_for(other, SHOP, cmw, "parent");
-    ask_for(other, SHOP, cmw, "parent");
+    order_expect(&x, other, SHOP, cmw, "parent");
+    order_expect(&x, other, SHOP, cmw, "parent");
     json_decref(cmw);
     agent_free(&shop);
     ra_session_release(s);
@@ -364,7 +353,7 @@ static void test_many(void **state)
     for (int i = 0; i < MANY; i += 100) {
         many_name(id, i);
         assert_true(ra_session_authorized(x.ra, s, id));
-        ask_for(s, id, NULL, NULL);
+        order_expect(&x, s, id, NULL, NULL);
     }
     pthread_mutex_lock(&x.ra->lock);
     assert_int_equal(s->authz_count, MANY);

@@ -11,7 +11,7 @@ static void try_token(const char *id, const uint8_t secret[32], const char *rule
 {
     struct ra_session *s = make_session(&x);
     json_t *cmw = token_evidence(s, secret, "nonce");
-    ask_for(s, id, cmw, rule);
+    order_expect(&x, s, id, cmw, rule);
     json_decref(cmw);
     ra_session_release(s);
 }
@@ -32,8 +32,8 @@ static void test_one(enum tlog_revoked_by by, const char *value, const char *id,
         assert_true(ra_session_revoked(s));
         assert_true(ra_session_deactivated(s));
         assert_false(ra_session_revoked(o));
-        ask_for(s, id, NULL, "session-revoked");
-        ask_for(o, other, NULL, NULL);
+        order_expect(&x, s, id, NULL, "session-revoked");
+        order_expect(&x, o, other, NULL, NULL);
         try_token(id, gone, "token-revoked");
         try_svid(id, OLD, "svid-revoked");
         try_svid(other, OLD, NULL);
@@ -79,11 +79,11 @@ static void test_agent_shown(void **state)
 {
     struct ra_session *s = make_session(&x), *o = authorized(DB);
     json_t *cmw = svid(s, AGENT, OLD, NULL);
-    ask_for(s, "spiffe://example.org/hosted", cmw, NULL);
+    order_expect(&x, s, "spiffe://example.org/hosted", cmw, NULL);
     json_decref(cmw);
     revoke_it(TLOG_BY_AGENT, AGENT, 1, 0);
     for (int i = 0; i < 2; i++) {
-        ask_for(s, "spiffe://example.org/hosted", NULL, "session-revoked");
+        order_expect(&x, s, "spiffe://example.org/hosted", NULL, "session-revoked");
         assert_false(ra_session_revoked(o));
         if (i == 0)
             restart(&s, &o);
@@ -107,8 +107,8 @@ static void test_serial(void **state)
     assert_string_equal(v.actor, "local");
     for (int i = 0; i < 2; i++) {
         revoke_with(&want, "already-revoked", &v);
-        ask_for(s, WEB, NULL, "session-revoked");
-        ask_for(o, WEB, NULL, NULL);
+        order_expect(&x, s, WEB, NULL, "session-revoked");
+        order_expect(&x, o, WEB, NULL, NULL);
         if (i == 0)
             restart(&s, &o);
     }
@@ -165,12 +165,12 @@ static void test_key(void **state)
         wait_init(&w);
         ra_order_finalize(x.ra, s, order, csr, on_order, &w);
         EXPECT(&w, "csr-key-revoked");
-        ask_for(s, WEB, NULL, NULL);
+        order_expect(&x, s, WEB, NULL, NULL);
         revoke_with(&(struct ra_revoke){.by = TLOG_BY_KEY, .value = hex}, "already-revoked", &v);
         if (i == 0)
             restart(&s, &o);
     }
-    ask_for(o, WEB, cmw, NULL);
+    order_expect(&x, o, WEB, cmw, NULL);
     json_decref(cmw);
     EVP_PKEY_free(k);
     ra_session_release(s);

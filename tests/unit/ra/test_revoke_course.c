@@ -75,7 +75,7 @@ static void test_before(void **state)
     wait_for(&w); /* the certificate was in time, or not */
     wait_free(&w);
     for (int i = 0; i < 2; i++) {
-        ask_for(s, WEB, NULL, "session-revoked");
+        order_expect(&x, s, WEB, NULL, "session-revoked");
         if (i == 0)
             restart(&s, &o);
     }
@@ -110,7 +110,7 @@ static void test_store_fails(void **state)
     assert_int_equal(writer_push(x.ra, &wild, &e), 0);
     store_let_go(&h);
     EXPECT(&v.w, "store-io");
-    ask_for(s, WEB, NULL, NULL);
+    order_expect(&x, s, WEB, NULL, NULL);
     try_svid(WEB, OLD, NULL);
     store_hold(&x, &h);
     wait_init(&v.w);
@@ -182,7 +182,7 @@ static void test_log(void **state)
     x.signer.no_records = true;
     pthread_mutex_unlock(&x.signer.lock);
     revoke_it(TLOG_BY_ID, WEB, 1, 0);
-    ask_for(s, WEB, NULL, "session-revoked");
+    order_expect(&x, s, WEB, NULL, "session-revoked");
     try_svid(WEB, YOUNG, "svid-revoked"); /* no one knows yet that it is younger */
     ra_session_release(s);
     fx_reopen(&x);

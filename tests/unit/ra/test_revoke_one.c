@@ -21,19 +21,10 @@ static const char *const says[] = {"unix:uid:1000"};
 
 /* --- asking ------------------------------------------------------------------------------------------------------ */
 
-static void ask_for(struct ra_session *s, const char *id, const json_t *evidence, const char *rule)
-{
-    struct wait w;
-    struct bytes csr = csr_for(id);
-    order_new(&x, s, &(struct ask){.uri = id, .csr = &csr, .evidence = evidence}, &w);
-    EXPECT(&w, rule);
-    wait_free(&w);
-}
-
 static void say(struct ra_session *s, const struct agent *a, const char *id)
 {
     json_t *cmw = agent_says(&x, a, s, "nonce", says, 1);
-    ask_for(s, id, cmw, NULL);
+    order_expect(&x, s, id, cmw, NULL);
     json_decref(cmw);
 }
 
@@ -53,7 +44,7 @@ static void by_token(struct ra_session *s, const char *id)
     uint8_t secret[32];
     make_token(&x, id, NULL, 0, secret);
     json_t *cmw = token_evidence(s, secret, "nonce");
-    ask_for(s, id, cmw, NULL);
+    order_expect(&x, s, id, cmw, NULL);
     json_decref(cmw);
 }
 
@@ -207,8 +198,8 @@ static void spared(struct ra_session *s, bool cart)
         assert_int_equal(has(s, CART), cart);
         assert_true(has(s, MAIL));
         assert_true(has(s, AGENT));
-        ask_for(s, MAIL, NULL, NULL);
-        ask_for(s, AGENT, NULL, NULL);
+        order_expect(&x, s, MAIL, NULL, NULL);
+        order_expect(&x, s, AGENT, NULL, NULL);
         if (i == 0)
             restart(&s);
     }
