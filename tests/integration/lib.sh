@@ -140,3 +140,10 @@ fault() { # name action [skip]: for the running signer
   chmod 666 "$a/token/.fault.new"
   mv "$a/token/.fault.new" "$a/token/fault"
 }
+try() { # folder of an identity: what came back through the proxy at $sport, before an echo
+  rm -f "$work/tried"
+  { echo hello; for _ in $(seq 600); do [ -e "$work/tried" ] && break; sleep 0.05; done; } |
+    { timeout 60 openssl s_client -connect "127.0.0.1:$sport" -cert "$1/svid.pem" -key "$1/svid.key" \
+      -cert_chain "$1/svid.pem" -quiet -no_ign_eof 2>/dev/null || true; } |
+    { read -r line || true; touch "$work/tried"; echo "$line"; }
+}

@@ -85,13 +85,6 @@ mayfly-proxy server --listen "127.0.0.1:$sport" --to "127.0.0.1:$echo_port" --al
   --require-log-proof --identity "$work/folder" --http "127.0.0.1:$shttp" 2>"$work/folder.log" &
 server=$!
 until_ready "$shttp" || fail "no identity from a folder: $(cat "$work/folder.log")"
-try() { # folder: what came back through the proxy
-  rm -f "$work/tried"
-  { echo hello; for _ in $(seq 600); do [ -e "$work/tried" ] && break; sleep 0.05; done; } |
-    { timeout 60 openssl s_client -connect "127.0.0.1:$sport" -cert "$1/svid.pem" -key "$1/svid.key" \
-      -cert_chain "$1/svid.pem" -quiet -no_ign_eof 2>/dev/null || true; } |
-    { read -r line || true; touch "$work/tried"; echo "$line"; }
-}
 [ "$(try "$work/c")" = hello ] || fail "an allowed peer was refused: $(cat "$work/folder.log")"
 for who in other:denied:o unlogged:unlogged:unlogged old:expired:old foreign:foreign:foreign; do
   IFS=: read -r name why dir <<<"$who"
