@@ -149,7 +149,9 @@ static void on_told(struct task *t)
 
 static void tell(struct output *o)
 {
-    if (!o->due || o->telling || o->writing || o->lost || o->agent->stopping || clock_mono_ms() < o->reload_mono_ms || hook_runs(o))
+    if (!o->due || o->telling || o->writing || o->lost || o->agent->stopping)
+        return;
+    if (clock_mono_ms() < o->reload_mono_ms || hook_runs(o))
         return;
     struct telling *w = calloc(1, sizeof *w);
     if (!w)
@@ -313,7 +315,9 @@ void output_look(struct output *o)
         if (!jwt.svid)
             return; /* a set is whole or is not there */
     }
-    if (svid != o->written || !same_files(a->bundles, o->bundles) || jwt.expires != o->jwt_expires || output_again(o))
+    bool same = svid == o->written && same_files(a->bundles, o->bundles) && jwt.expires == o->jwt_expires;
+    /* After a failure also what stands there already: nothing else would say that all is well again. */
+    if (!same || output_again(o) || o->write_error.code != ERR_NONE)
         put(o, svid, &jwt);
     else
         tell(o);

@@ -262,6 +262,29 @@ static void test_crls(void **state)
     set_stop(f);
 }
 
+/* What could not be written and is not wanted any more: what stands there is found to be well again. */
+static void test_failed_in_vain(void **state)
+{
+    struct fixture *f = *state;
+    struct set s = {0};
+    char aside[320];
+    set_start(f, &s);
+    TURN_UNTIL(f, told() == 1 && ready(f));
+    snprintf(aside, sizeof aside, "%s.aside", s.dir);
+    assert_int_equal(rename(s.dir, aside), 0);
+    scratch_write(s.dir, "no folder", 0600);
+    adopt(f, "abc");
+    TURN_UNTIL(f, f->a.outputs->write_error.code != ERR_NONE);
+    assert_false(ready(f));
+    assert_int_equal(unlink(s.dir), 0);
+    assert_int_equal(rename(aside, s.dir), 0);
+    f->a.outputs->retry_mono_ms = 0;
+    adopt(f, NULL);
+    TURN_UNTIL(f, ready(f));
+    assert_true(crl_is(&s, ""));
+    set_stop(f);
+}
+
 /* What an agent before this one kept of the bundle has no CRLs: those in the set are not taken away for it. */
 static void test_crls_of_before(void **state)
 {
@@ -287,6 +310,7 @@ static void test_crls_of_before(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_failed_in_vain, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crls_of_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_taken_away, setup, teardown),
